@@ -1,0 +1,78 @@
+"""ThinkEdit: find, steer and edit how long a reasoning model thinks (arXiv 2503.22048).
+
+    from thinkedit import Run, generate, extract, steer, rank, edit, evaluate, analyze
+
+    with Run("tiny", out="runs/tiny") as run:
+        generate(run)
+        extract(run)
+        ...
+
+Everything here is loaded when it is first used, so that `import thinkedit` costs nothing. See docs/api.md.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from thinkedit.directions import Direction, load_direction
+    from thinkedit.edit import Edit, make_edit
+    from thinkedit.errors import ThinkEditError, UsageError
+    from thinkedit.pipeline.analyze import analyze
+    from thinkedit.pipeline.edit import edit
+    from thinkedit.pipeline.evaluate import evaluate
+    from thinkedit.pipeline.everything import Plan, everything
+    from thinkedit.pipeline.extract import extract
+    from thinkedit.pipeline.generate import generate
+    from thinkedit.pipeline.heads import rank
+    from thinkedit.pipeline.run import Options, Run
+    from thinkedit.pipeline.steer import steer
+    from thinkedit.records import Record, read_records
+
+_HOMES = {
+    "Direction": "directions",
+    "load_direction": "directions",
+    "Edit": "edit",
+    "make_edit": "edit",
+    "ThinkEditError": "errors",
+    "UsageError": "errors",
+    "analyze": "pipeline.analyze",
+    "edit": "pipeline.edit",
+    "evaluate": "pipeline.evaluate",
+    "Plan": "pipeline.everything",
+    "everything": "pipeline.everything",
+    "extract": "pipeline.extract",
+    "generate": "pipeline.generate",
+    "rank": "pipeline.heads",
+    "Options": "pipeline.run",
+    "Run": "pipeline.run",
+    "steer": "pipeline.steer",
+    "Record": "records",
+    "read_records": "records",
+}
+__all__ = [
+    "Direction",
+    "Edit",
+    "Options",
+    "Plan",
+    "Record",
+    "Run",
+    "ThinkEditError",
+    "UsageError",
+    "analyze",
+    "edit",
+    "evaluate",
+    "everything",
+    "extract",
+    "generate",
+    "load_direction",
+    "make_edit",
+    "rank",
+    "read_records",
+    "steer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'thinkedit' has no attribute {name!r}")
+    return getattr(import_module(f"thinkedit.{_HOMES[name]}"), name)

@@ -1,0 +1,3 @@
+from thinkedit.cli import main
+
+main()

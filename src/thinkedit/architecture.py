@@ -1,0 +1,118 @@
+"""Where a loaded decoder keeps what the method touches, and the probe that decides whether the method fits it.
+
+    x     the layer's input             mid = x + Attn(norm(x))
+    mid   the middle of the layer       post = mid + MLP(norm(mid))
+
+The probe looks at the numbers, not at the name: it refuses models that put a norm behind o_proj (Gemma 2 and 3,
+OLMo 2), scale the residual (Granite) or run attention and MLP side by side (Cohere, GPT-J).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from thinkedit.errors import ThinkEditError
+
+
+class Decoder:
+    """The parts of a causal language model, found by structure. Raises ThinkEditError where the method does not fit."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.body = model.get_decoder()
+        self.head = model.get_output_embeddings()
+        try:
+            self.layers: list[nn.Module] = list(self.body.layers)
+            self.projections = [layer.self_attn.o_proj for layer in self.layers]
+            self.mid_readers = [layer.post_attention_layernorm for layer in self.layers]
+            self.mlps = [layer.mlp for layer in self.layers]
+        except AttributeError as error:
+            raise ThinkEditError(
+                f"{type(model).__name__} is built differently from the decoders that the method is made for "
+                f"(layers with self_attn.o_proj, post_attention_layernorm and mlp): {error}."
+            ) from None
+        if not all(isinstance(projection, nn.Linear) for projection in self.projections):
+            raise ThinkEditError(f"The o_proj of {type(model).__name__} is no plain linear layer (quantised?).")
+        self._probe()
+
+    def module(self, layer: int, control: str) -> nn.Linear:
+        """The linear layer whose bias steers: o_proj for attn, down_proj for mlp."""
+        if control == "attn":
+            return self.projections[layer]
+        down = getattr(self.mlps[layer], "down_proj", None)
+        if not isinstance(down, nn.Linear):
+            raise ThinkEditError(
+                f"The MLP of layer {layer} has no single down_proj (a mixture of experts?), so it cannot be steered; "
+                "use --control attn."
+            )
+        return down
+
+    @contextmanager
+    def watch(self, layer: int, seen: Callable[[str, Tensor], None]) -> Iterator[None]:
+        """Calls `seen` with "input", "heads", "attn", "mid", "mlp" and "post" of a layer at every forward."""
+        module = self.layers[layer]
+        hooks = [
+            module.register_forward_pre_hook(
+                lambda _m, args, kwargs: seen("input", args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+            ),
+            self.projections[layer].register_forward_pre_hook(lambda _m, args: seen("heads", args[0])),
+            self.projections[layer].register_forward_hook(lambda _m, _a, out: seen("attn", out)),
+            self.mid_readers[layer].register_forward_pre_hook(lambda _m, args: seen("mid", args[0])),
+            self.mlps[layer].register_forward_hook(
+                lambda _m, _a, out: seen("mlp", out[0] if isinstance(out, tuple) else out)
+            ),
+            module.register_forward_hook(
+                lambda _m, _a, out: seen("post", out[0] if isinstance(out, tuple) else out)
+            ),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @torch.inference_mode()
+    def _probe(self) -> None:
+        """A vector added to o_proj's output must move `mid` by exactly itself, and `post` must be mid + MLP."""
+        vocabulary, device = self.head.weight.shape[0], self.head.weight.device
+        ids = torch.arange(1, 7, device=device)[None] * 7919 % vocabulary
+        hidden, plain = self._observe(ids)
+        logits = self.model(ids, use_cache=False).logits
+        self._expect(logits, self.head(hidden), "its logits are more than the output embedding of the last norm")
+        width = self.projections[0].weight.shape[0]
+        vector = torch.linspace(-1, 1, width, device=device, dtype=hidden.dtype) * plain[0]["attn"].abs().mean()
+        pushes = [p.register_forward_hook(lambda _m, _a, out: out + vector) for p in self.projections]
+        try:
+            _, moved = self._observe(ids)
+        finally:
+            for push in pushes:
+                push.remove()
+        for seen, pushed in zip(plain, moved, strict=True):
+            if any(set(one) != {"input", "heads", "attn", "mid", "mlp", "post"} for one in (seen, pushed)):
+                raise self._unfit("some of its parts are never called in a forward pass")
+            self._expect(seen["mid"], seen["input"] + seen["attn"], "o_proj's output is not added to the stream as it is")
+            self._expect(pushed["mid"], pushed["input"] + pushed["attn"], "what is added to o_proj's output gets lost")
+            self._expect(seen["post"], seen["mid"] + seen["mlp"], "the MLP's output is not added to the stream as it is")
+
+    def _observe(self, ids: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        seen: list[dict[str, Tensor]] = [{} for _ in self.layers]
+        with ExitStack() as stack:
+            for layer, parts in enumerate(seen):
+                stack.enter_context(self.watch(layer, parts.__setitem__))
+            return self.body(ids, use_cache=False).last_hidden_state, seen
+
+    def _expect(self, found: Tensor, wanted: Tensor, why: str) -> None:
+        precision = torch.finfo(found.dtype).eps
+        scale = wanted.float().abs().max().clamp_min(1e-30)
+        difference = (found.float() - wanted.float()).abs().max() / scale
+        if not difference <= 8 * precision:  # NaN must not pass
+            raise self._unfit(f"{why} (off by {difference.item():.1e} of its size)")
+
+    def _unfit(self, why: str) -> ThinkEditError:
+        return ThinkEditError(
+            f"{type(self.model).__name__} cannot be steered or edited by this method: {why}.\n"
+            "Llama, Qwen2, Qwen3, Mistral and models built like them can."
+        )

@@ -1,0 +1,50 @@
+"""Makes one spelling of the several that people know: lists with spaces, underscores, the paper's option names."""
+
+# Options that take several values, written after one another (or comma-separated, or repeated).
+NUMBERS = {"--direction-weight", "--n-heads", "--strength"}
+LISTS = NUMBERS | {"--dataset", "--control"}
+RENAMED = {"--alpha": "--direction-weight", "--layer": "--layers"}
+CONTROLS = {"thinking_length_attn": "attn", "thinking_length_mlp": "mlp"}
+
+
+def normalise(arguments: list[str]) -> tuple[list[str], bool]:
+    """The arguments as the parser wants them, and whether --debug was among them."""
+    out: list[str] = []
+    current: str | None = None
+    debug = False
+    for argument in arguments:
+        if argument == "--debug":
+            debug = True
+        elif argument.startswith("--") and len(argument) > 2:
+            name, equals, value = argument.partition("=")
+            name = name.replace("_", "-")
+            name = RENAMED.get(name, name)
+            if name == "--vllm":
+                out += ["--engine", "vllm"]
+                current = None
+            elif name in LISTS:
+                current = name
+                if equals:
+                    out += _values(name, value)
+            else:
+                out.append(name + equals + value)
+                current = None
+        elif current is not None and (_is_number(argument) or (current not in NUMBERS and argument[:1] != "-")):
+            out += _values(current, argument)
+        else:
+            out.append(argument)
+            current = None
+    return out, debug
+
+
+def _values(name: str, text: str) -> list[str]:
+    values = [value for value in text.split(",") if value]
+    return [part for value in values for part in (name, CONTROLS.get(value, value))]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        [float(part) for part in text.split(",")]
+    except ValueError:
+        return False
+    return True

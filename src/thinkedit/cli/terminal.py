@@ -1,0 +1,64 @@
+"""What the terminal shows: progress with rate and time left, tables, and what to do next."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from thinkedit.progress import Advance
+
+console = Console(highlight=False)
+
+
+class Terminal:
+    """Shows progress on a terminal; where there is none, one line a piece of work."""
+
+    def say(self, line: str) -> None:
+        console.print(f"  {escape(line)}")
+
+    @contextmanager
+    def work(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(escape(title), total=total, rate="")
+            done = [0]
+
+            def advance(count: int) -> None:
+                done[0] += count
+                speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
+                bar.update(task, advance=count, rate=f"{speed:,.1f}/s" if speed else "")
+
+            yield advance
+            elapsed = bar.tasks[task].elapsed or 0.0
+        console.print(f"  [green]✓[/] {escape(title)}  [dim]{done[0]:,} {unit}{'' if done[0] == 1 else 's'} in {elapsed:,.1f} s[/]")
+
+
+def heading(text: str) -> None:
+    console.print(Text(text, style="bold"))
+
+
+def show(table: object) -> None:
+    console.print(table)
+
+
+def note(text: str) -> None:
+    console.print(f"  {escape(text)}")
+
+
+def next_steps(*steps: tuple[str, str]) -> None:
+    """What people want next, as a command each."""
+    console.print()
+    width = max(len(what) for what, _ in steps)
+    for what, command in steps:
+        console.print(f"  [dim]{escape(what.ljust(width))}[/]  {escape(command)}", soft_wrap=True)

@@ -1,0 +1,63 @@
+"""The one seam between the method and whatever runs the model."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from thinkedit.edit import Edit
+
+Control = Literal["attn", "mlp"]
+# (layer, control) -> the vector [hidden] that is added to the output of that self-attention or MLP at every position.
+Biases = Mapping[tuple[int, Control], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt to complete. `key` is the caller's own; `seed` alone decides the randomness of the completion."""
+
+    key: object
+    prompt_ids: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The sampled tokens, an end token that stopped them included. `finish_reason` is "stop" or "length"."""
+
+    key: object
+    token_ids: list[int]
+    finish_reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """`temperature` 0 is greedy; `top_k` 0 and `top_p` 1 keep every token."""
+
+    max_tokens: int
+    temperature: float = 0.6
+    top_p: float = 0.95
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    ignore_eos: bool = False
+
+
+class Engine(Protocol):
+    def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
+        """Completes every request, yielding each as soon as it is done, in any order."""
+
+    def steer(self, biases: Biases | None) -> None:
+        """Adds `biases` from now on, in place of those before; None takes them away. No reload."""
+
+    def apply(self, edit: Edit | None) -> None:
+        """Switches an edit on in place of the one before; None restores the base model. No reload."""
+
+    def close(self) -> None: ...
+
+
+def request_seed(run_seed: int, task: str, question_id: str, sample: int) -> int:
+    """Seed of one completion: the same for every strength and edit, so that comparisons are paired."""
+    text = f"{run_seed}\x1f{task}\x1f{question_id}\x1f{sample}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,136 @@
+"""Files that are whole or absent, JSON Lines that survive a kill, and a lock that a kill releases."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from thinkedit.errors import ThinkEditError
+
+
+def content_hash(value: Any, length: int = 10) -> str:
+    """Short hash of any JSON-serialisable value, the same for equal values."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:length]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` which becomes `path` when the block ends well and vanishes when not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Yields a temporary directory which becomes `path`, replacing what was there, when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+            os.replace(path, retired / "old")
+            os.replace(temporary, path)
+            shutil.rmtree(retired)
+        else:
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ThinkEditError(f"{path} does not exist.") from None
+    except (ValueError, OSError) as error:
+        raise ThinkEditError(f"{path} cannot be read as JSON: {error}") from None
+
+
+def append_json_lines(path: Path, values: Iterable[dict]) -> None:
+    """Appends one line a value and hands them to the system; a kill leaves at most one torn line, the last."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n" for value in values)
+    with path.open("ab") as file:
+        file.write(lines.encode("utf-8", errors="surrogatepass"))
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    """Line numbers and objects of a JSON Lines file. Any line that is no object is an error naming its number."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line)
+                except ValueError as error:
+                    torn = "" if line.endswith(b"\n") else " (the line is torn: the file ends in the middle of it)"
+                    raise ThinkEditError(f"{path}, line {number}: not valid JSON: {error}{torn}.") from None
+                if not isinstance(value, dict):
+                    raise ThinkEditError(f"{path}, line {number}: expected a JSON object, found {type(value).__name__}.")
+                yield number, value
+    except FileNotFoundError:
+        raise ThinkEditError(f"{path} does not exist.") from None
+    except IsADirectoryError:
+        raise ThinkEditError(f"{path} is a directory, expected a JSON Lines file.") from None
+
+
+def drop_torn_line(path: Path) -> bool:
+    """Cuts a last line that a kill left unfinished; true if there was one."""
+    if not path.exists():
+        return False
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        position = end
+        while position > 0:
+            start = max(0, position - 65536)
+            file.seek(start)
+            newline = file.read(position - start).rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        file.truncate(position)
+    return position < end
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Holds a directory for this process alone. The system releases the lock whenever the process ends."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ThinkEditError(
+                f"{directory} is in use by process {file.read().strip() or 'unknown'}.\n"
+                "Wait until it has ended, stop it, or give another directory with --out."
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,193 @@
+"""Models: their short names, where they are, what is inside of them, and whether the method fits them."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thinkedit.errors import ThinkEditError, UsageError
+from thinkedit.tiny import MODEL_DIR
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SHORT_NAMES = {
+    "deepseek-qwen-1.5b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
+    "deepseek-llama3-8b": "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
+    "deepseek-qwen-14b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B",
+    "deepseek-qwen-32b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B",
+    "qwen3-1.7b": "Qwen/Qwen3-1.7B",
+}
+SHORT_NAMES |= {f"ThinkEdit-{name}": f"cesun/ThinkEdit-{name}" for name in list(SHORT_NAMES) if name[:4] == "deep"}
+# The paper's number of edited heads (4 % to 6 % of all).
+PAPER_HEADS = {
+    "deepseek-qwen-1.5b": 20,
+    "deepseek-llama3-8b": 40,
+    "deepseek-qwen-14b": 80,
+    "deepseek-qwen-32b": 160,
+}
+TINY = "tiny"
+MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "LICENSE*", "README.md"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model on disk: `name` is what the user called it, `path` its directory."""
+
+    name: str
+    path: Path
+
+    @property
+    def slug(self) -> str:
+        """A name for directories."""
+        return Path(self.name).name if Path(self.name).exists() else self.name.replace("/", "--")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes that the method needs; `head_dim` is the config's own, never hidden / heads where the config says otherwise."""
+
+    layers: int
+    hidden: int
+    heads: int
+    key_value_heads: int
+    head_dim: int
+    vocabulary: int
+    context: int | None
+
+    @property
+    def all_heads(self) -> int:
+        return self.layers * self.heads
+
+
+def find_model(name: str) -> ModelSource:
+    """Finds a short name, a local directory or a hub id (from the local cache or the network)."""
+    if name == TINY:
+        return ModelSource(TINY, MODEL_DIR)
+    if Path(name).is_dir():
+        return ModelSource(name, check_directory(Path(name)))
+    hub_id = {short.lower(): full for short, full in SHORT_NAMES.items()}.get(name.lower(), name)
+    if hub_id.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UsageError(
+            f"{name!r} is no model that is known here: there is no such directory, and it is no hub id (owner/name).\n"
+            f"Short names: {', '.join([TINY, *SHORT_NAMES])}."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        path = snapshot_download(hub_id, allow_patterns=MODEL_FILES, etag_timeout=8)
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ThinkEditError(
+            f"The model {hub_id} is not in the local cache and could not be fetched ({first_line}).\n"
+            "Check the name and the network, or give the path of a local directory that holds it."
+        ) from None
+    return ModelSource(name, check_directory(Path(path)))
+
+
+def check_directory(path: Path) -> Path:
+    if not (path / "config.json").is_file():
+        raise ThinkEditError(f"{path} holds no model: it has no config.json.")
+    if not any(path.glob("*.safetensors")):
+        raise ThinkEditError(f"{path} holds no *.safetensors weights, the only format that is read (it cannot run code).")
+    return path
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ThinkEditError(f"{path / 'config.json'} cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise ThinkEditError(f"{path / 'config.json'} is no JSON object.")
+    return config
+
+
+def read_shape(path: Path) -> Shape:
+    """The sizes from config.json alone; nothing is loaded."""
+    config = read_config(path)
+    config = config.get("text_config", config)
+    try:
+        hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+        return Shape(
+            layers=int(config["num_hidden_layers"]),
+            hidden=hidden,
+            heads=heads,
+            key_value_heads=int(config.get("num_key_value_heads") or heads),
+            head_dim=int(config.get("head_dim") or hidden // heads),
+            vocabulary=int(config["vocab_size"]),
+            context=config.get("max_position_embeddings"),
+        )
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ThinkEditError(f"{path / 'config.json'} does not say what a decoder must say ({error!r}).") from None
+
+
+def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    if not any((source.path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise ThinkEditError(f"{source.path} holds no tokenizer (tokenizer.json, tokenizer.model or vocab.json is expected).")
+    try:
+        return AutoTokenizer.from_pretrained(str(source.path), local_files_only=True)
+    except Exception as error:  # every tokenizer library fails in its own way
+        raise ThinkEditError(f"The tokenizer of {source.name} cannot be loaded: {error}") from None
+
+
+def load_model(source: ModelSource, device: "torch.device", dtype: str | None = None) -> "PreTrainedModel":
+    """Loads a causal language model whose attention is ours; float32 on CPU, else the checkpoint's dtype."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    from thinkedit.engines.attention import ATTENTION
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if read_config(source.path).get("quantization_config"):
+        raise ThinkEditError(
+            f"{source.name} is quantised; its output projections are no plain matrices, so it cannot be steered or edited.\n"
+            "Use the unquantised checkpoint."
+        )
+    chosen = getattr(torch, dtype) if dtype else (torch.float32 if device.type == "cpu" else "auto")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(source.path), dtype=chosen, attn_implementation=ATTENTION, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ThinkEditError(f"{source.name} cannot be loaded: {str(error).strip() or repr(error)}") from None
+    except Exception as error:
+        if type(error).__module__.startswith("safetensors"):
+            raise ThinkEditError(f"The weights of {source.name} are damaged: {error}") from None
+        raise
+    return model.to(device).eval().requires_grad_(False)
+
+
+def choose_device(name: str | None = None) -> "torch.device":
+    import torch
+
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"{name!r} is no device; cpu or cuda (cuda:1, ...) is expected.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("No CUDA device is available here; use --device cpu.")
+    return device
+
+
+def default_heads(name: str, shape: Shape) -> int:
+    """The paper's number of heads for its four models, three for the embedded one, else 4 % of all, at least one."""
+    hub_names = {SHORT_NAMES[short]: count for short, count in PAPER_HEADS.items()}
+    if name == TINY:
+        return 3
+    return PAPER_HEADS.get(name.lower()) or hub_names.get(name) or max(1, round(0.04 * shape.all_heads))
+
+
+def offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "0").lower() in {"1", "true", "yes", "on"}

@@ -1,0 +1,255 @@
+"""A run: one model, one directory that remembers everything, and what the steps share."""
+
+import hashlib
+import platform
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thinkedit.chat import Chat, PromptStyle
+from thinkedit.errors import ThinkEditError, UsageError
+from thinkedit.files import content_hash, exclusive, read_json, write_json
+from thinkedit.models import TINY, ModelSource, Shape, find_model, load_tokenizer, read_shape
+from thinkedit.pipeline.defaults import Defaults, defaults_for
+from thinkedit.progress import Progress, Silent
+from thinkedit.records import RecordFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from thinkedit.checkpoint import Checkpoint
+    from thinkedit.engines.base import Sampling
+    from thinkedit.engines.transformers import TransformersEngine
+    from thinkedit.generation import Responder
+    from thinkedit.grading import Grader
+
+STEPS = ("generate", "extract", "steer", "scan", "heads", "edit", "evaluate", "analyze")
+# What has to be made again when a step comes out differently.
+DEPENDENTS = {
+    "extract": ("steer", "scan", "heads", "edit", "evaluate"),
+    "heads": ("edit", "evaluate"),
+    "edit": ("evaluate",),
+}
+PACKAGES = ("thinkedit", "torch", "transformers", "tokenizers", "safetensors", "numpy", "math-verify")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the model is run and asked. None means: what the model or the machine suggests."""
+
+    engine: str = "transformers"
+    device: str | None = None
+    dtype: str | None = None
+    batch_size: int | None = None
+    prompt: PromptStyle | None = None
+    think_tags: tuple[str, str] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int = 0
+    data_dir: Path | None = None
+    published_quirks: bool = False
+
+
+class Run:
+    """Holds a run directory for this process alone; use it as a context manager.
+
+    `model` None takes the model that the directory belongs to, else the embedded one. `out` None is `runs/<model>`.
+    Raises ThinkEditError where the directory belongs to another model or is in use.
+    """
+
+    def __init__(
+        self, model: str | None = None, out: Path | str | None = None, options: Options = Options(), progress: Progress | None = None
+    ) -> None:
+        self.options, self.progress = options, progress or Silent()
+        self._given_model, self._given_out = model, Path(out) if out is not None else None
+        self._exit = ExitStack()
+
+    def __enter__(self) -> "Run":
+        name = self._given_model
+        if name is None and self._given_out is not None and (self._given_out / "run.json").is_file():
+            name = read_json(self._given_out / "run.json")["model"]
+        self.source: ModelSource = find_model(name or TINY)
+        self.directory = self._given_out or Path("runs") / self.source.slug
+        self.shape: Shape = read_shape(self.source.path)
+        self.fingerprint = self.checkpoint.fingerprint()
+        self._exit.enter_context(exclusive(self.directory))
+        try:
+            self.manifest = self._open_manifest()
+        except BaseException:
+            self._exit.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    # -------------------------------------------------------------------------------------------------- the manifest
+
+    def _open_manifest(self) -> dict[str, Any]:
+        path = self.directory / "run.json"
+        if path.is_file():
+            manifest = read_json(path)
+            if manifest.get("fingerprint") != self.fingerprint:
+                raise ThinkEditError(
+                    f"{self.directory} belongs to {manifest.get('model')} (fingerprint {str(manifest.get('fingerprint'))[:12]}), "
+                    f"not to {self.source.name} ({self.fingerprint[:12]}).\n"
+                    "Give another directory with --out, or the model that it belongs to."
+                )
+            return manifest
+        manifest = {"model": self.source.name, "fingerprint": self.fingerprint, "versions": versions(), "steps": {}}
+        write_json(path, manifest)
+        return manifest
+
+    def note(self, step: str, settings: Mapping[str, Any], **made: Any) -> None:
+        """Writes down what a step did; what depends on it is forgotten if it came out differently."""
+        entry = {"settings": dict(settings), **made}
+        before = self.manifest["steps"].get(step)
+        if before is not None and before.get("identity") != made.get("identity"):
+            for dependent in DEPENDENTS.get(step, ()):
+                self.manifest["steps"].pop(dependent, None)
+        self.manifest["steps"][step] = entry
+        write_json(self.directory / "run.json", self.manifest)
+
+    def note_files(self, step: str, settings: Mapping[str, Any], files: Mapping[str, str]) -> None:
+        """The same for a step whose record files add up over several calls."""
+        before = self.manifest["steps"].get(step, {}).get("files", {})
+        self.note(step, settings, files={**before, **files})
+
+    def step(self, name: str) -> dict[str, Any] | None:
+        return self.manifest["steps"].get(name)
+
+    def needs(self, name: str, command: str) -> dict[str, Any]:
+        """What an earlier step left. Raises ThinkEditError naming the command that makes it."""
+        entry = self.step(name)
+        if entry is None:
+            raise ThinkEditError(f"{self.directory} has no result of this step yet; first run: {self.command(command)}")
+        return entry
+
+    def command(self, command: str) -> str:
+        model = "" if self.source.name == TINY else f" --model {self.source.name}"
+        out = f" --out {self.directory}" if self._given_out else ""
+        return f"thinkedit {command}{model}{out}"
+
+    # ------------------------------------------------------------------------------------------------------ the model
+
+    @property
+    def defaults(self) -> Defaults:
+        return defaults_for(self.source.name)
+
+    @cached_property
+    def checkpoint(self) -> "Checkpoint":
+        from thinkedit.checkpoint import Checkpoint
+
+        return Checkpoint(self.source.path)
+
+    @cached_property
+    def chat(self) -> Chat:
+        style = self.options.prompt or ("raw" if self.options.published_quirks else "template")
+        return Chat(load_tokenizer(self.source), style, self.options.think_tags)
+
+    @cached_property
+    def engine(self) -> "TransformersEngine":
+        from thinkedit.engines.transformers import TransformersEngine
+
+        options, chat = self.options, self.chat
+        if options.engine != "transformers":
+            raise UsageError(f"There is no engine {options.engine!r}; transformers is the one that there is.")
+        engine = TransformersEngine(self.source, self._end_ids(chat), options.device, options.dtype, options.batch_size)
+        self._exit.callback(engine.close)
+        return engine
+
+    @cached_property
+    def grader(self) -> "Grader":
+        from thinkedit.grading import Grader
+
+        return self._exit.enter_context(Grader(lenient=self.options.published_quirks))
+
+    @cached_property
+    def _generation_config(self) -> dict[str, Any]:
+        path = self.source.path / "generation_config.json"
+        return read_json(path) if path.is_file() else {}
+
+    def _end_ids(self, chat: Chat) -> list[int]:
+        named = self._generation_config.get("eos_token_id")
+        listed = named if isinstance(named, list) else [named] if named is not None else []
+        return [*listed, *chat.end_ids]
+
+    def sampling(self, max_tokens: int) -> "Sampling":
+        """What was asked for, else what the model's generation_config says, else temperature 0.6 and top-p 0.95."""
+        from thinkedit.engines.base import Sampling
+
+        def choose(name: str, fallback: float) -> float:
+            asked, own = getattr(self.options, name), self._generation_config.get(name)
+            return asked if asked is not None else own if own is not None else fallback
+
+        chosen = Sampling(
+            max_tokens=max_tokens,
+            temperature=choose("temperature", 0.6),
+            top_p=choose("top_p", 0.95),
+            top_k=int(choose("top_k", 0)),
+            repetition_penalty=choose("repetition_penalty", 1.0),
+        )
+        if chosen.temperature < 0 or not 0 < chosen.top_p <= 1 or chosen.top_k < 0 or chosen.repetition_penalty <= 0:
+            raise UsageError(
+                f"This sampling makes no sense: {chosen}. Expected: temperature >= 0, 0 < top-p <= 1, top-k >= 0, "
+                "repetition penalty > 0."
+            )
+        if max_tokens < 1:
+            raise UsageError(f"The cap must be at least one token, not {max_tokens}.")
+        return chosen
+
+    def responder(self, max_tokens: int, forced_tokens: int) -> "Responder":
+        from thinkedit.generation import Responder
+
+        return Responder(
+            self.engine, self.chat, self.grader, self.sampling(max_tokens), self.options.seed, forced_tokens, self.shape.context
+        )
+
+    def o_proj_weight(self, layer: int) -> "Tensor":
+        return self.checkpoint.o_proj_weight(layer)
+
+    # ---------------------------------------------------------------------------------------------------- the records
+
+    def record_file(self, step: str, name: str, max_tokens: int, forced_tokens: int, task: str, **shaping: Any) -> RecordFile:
+        """The file of records with exactly these settings: they are hashed into its name, so that none ever mix."""
+        shaped = {
+            "fingerprint": self.fingerprint,
+            "task": task,
+            "prompt": self.chat.style,
+            "think_tags": self.chat.think_tags,
+            "sampling": asdict(self.sampling(max_tokens)),
+            "forced_tokens": forced_tokens,
+            "seed": self.options.seed,
+            "dtype": self.options.dtype,
+            "quirks": self.options.published_quirks,
+            **shaping,
+        }
+        return RecordFile(self.directory / step / f"{name}-{content_hash(shaped)}.jsonl")
+
+    def relative(self, path: Path) -> str:
+        return str(path.relative_to(self.directory))
+
+    def read_records(self, names: Iterable[str]) -> list:
+        from thinkedit.records import read_records
+
+        return [record for name in names for record in read_records(self.directory / name)]
+
+
+def tensor_hash(tensor: "Tensor") -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,80 @@
+"""Step 3, steering: several strengths over all layers, or each layer alone, with one load of the model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from thinkedit.directions import Direction, check_fits, load_direction
+from thinkedit.engines.base import Control
+from thinkedit.errors import UsageError
+from thinkedit.generation import Label
+from thinkedit.pipeline.defaults import HARD_STEERING_TOKENS, SCAN_ALPHAS
+from thinkedit.pipeline.generate import slug
+from thinkedit.pipeline.run import Run, tensor_hash
+from thinkedit.records import Record
+from thinkedit.steering import parse_layers, scan, sweep
+from thinkedit.tasks import get_task, load_questions
+
+
+def steer(
+    run: Run,
+    controls: Sequence[Control] = ("attn", "mlp"),
+    alphas: Sequence[float] | None = None,
+    layers: str = "all",
+    dataset: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    max_tokens: int | None = None,
+    direction: Path | None = None,
+    columns: dict[str, str] | None = None,
+) -> list[Record]:
+    """Answers the questions under every setting into `steer/`; gives all records. `layers` "each" is the layer scan."""
+    defaults = run.defaults
+    chosen, each = parse_layers(layers, run.shape.layers)
+    alphas = tuple(alphas) if alphas else (SCAN_ALPHAS if each else defaults.alphas)
+    dataset = dataset or defaults.steer_dataset
+    split = split or (defaults.steer_split if dataset == defaults.steer_dataset else None)
+    limit = limit or (defaults.scan_limit if each else defaults.steer_limit)
+    task = get_task(dataset, columns)
+    hard = task.name.startswith("MATH") and run.defaults.steer_tokens < HARD_STEERING_TOKENS
+    max_tokens = max_tokens or (HARD_STEERING_TOKENS if hard else defaults.steer_tokens)
+    questions = load_questions(dataset, split, run.options.data_dir, limit, columns)
+    directions = {control: find_direction(run, control, direction) for control in controls}
+    settings = [s for control in controls for s in (scan if each else sweep)(control, alphas, chosen)]
+    responder = run.responder(max_tokens, defaults.forced_tokens)
+    records: list[Record] = []
+    files: dict[str, str] = {}
+    title = f"{'layer scan' if each else 'steering'}: {task.name}, {len(settings)} settings"
+    try:
+        with run.progress.work(title, len(settings) * len(questions), "response") as advance:
+            for setting in settings:
+                run.engine.steer(setting.biases(directions[setting.control]))
+                file = run.record_file(
+                    "steer",
+                    f"{slug(task.name)}-{setting.name}",
+                    max_tokens,
+                    defaults.forced_tokens,
+                    task.name,
+                    direction=tensor_hash(directions[setting.control].vectors),
+                    control=setting.control,
+                    alpha=setting.alpha,
+                    layers=setting.layers,
+                )
+                label = Label(run.source.name, setting.control, setting.alpha, setting.layer)
+                records += responder.answer(task, questions, 1, label, file, advance)
+                files[f"{task.name}|{setting.name}"] = run.relative(file.path)
+    finally:
+        run.engine.steer(None)
+    asked = {"dataset": dataset, "split": split, "limit": limit, "alphas": list(alphas), "layers": layers}
+    run.note_files("scan" if each else "steer", {**asked, "controls": list(controls), "max_tokens": max_tokens}, files)
+    return records
+
+
+def find_direction(run: Run, control: Control, path: Path | None = None) -> Direction:
+    """The direction of this run, or the one that `path` holds; checked against the model."""
+    if path is None:
+        run.needs("extract", "extract")
+    found = load_direction(path or run.directory / f"direction-{control}.safetensors", control)
+    if found.control != control:
+        raise UsageError(f"{path} is an {found.control} direction, but --control {control} is asked for.")
+    check_fits(found, run.shape.layers, run.shape.hidden, run.fingerprint, run.source.name)
+    return found

@@ -1,0 +1,89 @@
+"""One generated answer as a record: what was asked, what came back, how long it thought, whether it was right."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from thinkedit.errors import ThinkEditError
+from thinkedit.files import append_json_lines, drop_torn_line, read_json_lines
+
+Status = Literal["closed", "truncated", "unclosed", "absent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`thinking_tokens` is None where no thought was found. `forced` is the text of a forced answer, if one was asked for.
+
+    `group` is a label that the task gives its questions (a level, a kind of topic). `alpha`, `control` and `layer` say
+    how the model was steered (`layer` None: all of them), `edit` which edit was on (None: the base model).
+    """
+
+    task: str
+    question_id: str
+    question: str
+    gold: str
+    sample: int
+    seed: int
+    prompt_ids: list[int]
+    token_ids: list[int]
+    text: str
+    thinking_tokens: int | None
+    status: Status
+    finish_reason: str
+    answer: str | None = None
+    correct: bool | None = None
+    verdict: str | None = None
+    forced: str | None = None
+    form: str = "expression"
+    choices: list[str] | None = None
+    group: str | None = None
+    model: str | None = None
+    control: str | None = None
+    alpha: float | None = None
+    layer: int | None = None
+    edit: str | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.question_id, self.sample
+
+    def graded(self, answer: str | None, correct: bool | None, verdict: str) -> "Record":
+        return replace(self, answer=answer, correct=correct, verdict=verdict)
+
+
+FIELDS = {field.name for field in fields(Record)}
+REQUIRED = ("task", "question_id", "question", "gold", "sample", "text", "status")
+
+
+def parse_record(value: dict[str, Any]) -> Record:
+    missing = [name for name in REQUIRED if name not in value]
+    if missing:
+        raise ThinkEditError(f"not a record of this program: it lacks {', '.join(missing)}.")
+    defaults = {"seed": 0, "prompt_ids": [], "token_ids": [], "thinking_tokens": None, "finish_reason": "stop"}
+    return Record(**(defaults | {name: item for name, item in value.items() if name in FIELDS}))
+
+
+def read_records(path: Path) -> list[Record]:
+    """All records of a file; a torn or foreign line is an error that names its number."""
+    records = []
+    for number, value in read_json_lines(path):
+        try:
+            records.append(parse_record(value))
+        except ThinkEditError as error:
+            raise ThinkEditError(f"{path}, line {number}: {error}") from None
+    return records
+
+
+class RecordFile:
+    """An append-only JSON Lines file of records that a killed run continues: what is written is never written again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        drop_torn_line(path)
+        self.records = read_records(path) if path.exists() else []
+
+    def append(self, records: Iterable[Record]) -> None:
+        fresh = list(records)
+        append_json_lines(self.path, (asdict(record) for record in fresh))
+        self.records += fresh

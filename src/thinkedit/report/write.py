@@ -1,0 +1,77 @@
+"""Writes everything that a report consists of."""
+
+from pathlib import Path
+from typing import Any
+
+from thinkedit.files import whole_file, write_json
+from thinkedit.report.evidence import BASE, Evidence, edits_of, primary_arm
+
+Summary = dict[str, Any]
+
+
+def write_report(evidence: Evidence, directory: Path, published: bool = False) -> Summary:
+    """Writes summary.json, and report/ with index.html, tables and pictures, into `directory`; returns the summary.
+
+    `published` shows the paper's own figures beside those of the models that it has.
+    """
+    from thinkedit.report.browser import browser_rows
+    from thinkedit.report.page import write_page
+    from thinkedit.report.summary import summarise
+
+    summary = summarise(evidence)
+    report = directory / "report"
+    write_tables(summary, report, published)
+    write_figures(summary, report)
+    rows = browser_rows(evidence.evaluation, primary_arm(evidence))
+    write_page(summary, rows, report / "index.html", published)
+    write_json(directory / "summary.json", summary)
+    return summary
+
+
+def write_tables(summary: Summary, directory: Path, published: bool = False) -> list[Path]:
+    """tables.md with all tables, and each as .csv and .tex."""
+    from thinkedit.report.table import to_csv, to_latex, to_markdown
+    from thinkedit.report.tables import all_tables
+
+    tables = all_tables(summary, published)
+    texts = {f"{table.name}.csv": to_csv(table) for table in tables}
+    texts |= {f"{table.name}.tex": to_latex(table) for table in tables}
+    if tables:
+        texts["tables.md"] = "\n".join(to_markdown(table) for table in tables)
+    for name, text in texts.items():
+        with whole_file(directory / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return [directory / name for name in texts]
+
+
+def write_figures(summary: Summary, directory: Path) -> list[Path]:
+    """One PNG for each part of the evidence that there is; a name ends with its task where there are several."""
+    import numpy as np
+
+    from thinkedit.report import figures
+
+    written: list[Path] = []
+
+    def target(name: str, task: str = "", tasks: int = 1) -> Path:
+        safe = "".join(c if c.isalnum() or c in "-._" else "_" for c in task)
+        written.append(directory / (f"{name}-{safe}.png" if tasks > 1 else f"{name}.png"))
+        return written[-1]
+
+    if "heads" in summary:
+        heads = summary["heads"]
+        contributions = np.array(heads["contributions"], dtype=np.float64)
+        figures.draw_heads(contributions, [tuple(pair) for pair in heads["edited"]], target("heads"))
+    for part, name, draw in (
+        ("steering", "steering", figures.draw_steering),
+        ("layer_scan", "layer-scan", figures.draw_layer_scan),
+    ):
+        rows = summary.get(part, {}).get("rows", [])
+        tasks = list(dict.fromkeys(row["task"] for row in rows))
+        for task in tasks:
+            draw([row for row in rows if row["task"] == task], target(name, task, len(tasks)))
+    evaluation = summary.get("evaluation", {})
+    for task, found in evaluation.items():
+        arms = [arm for arm in (BASE, *edits_of(found["arms"])) if arm in found["arms"]] or list(found["arms"])
+        figures.draw_lengths(found, arms, target("lengths", task, len(evaluation)))
+        figures.draw_accuracy_by_length(found, arms, target("accuracy-by-length", task, len(evaluation)))
+    return written

@@ -1,0 +1,81 @@
+"""Responses that were generated elsewhere, read as probe records: text without token ids, thoughts opened by a template."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from thinkedit.chat import Chat
+from thinkedit.errors import ThinkEditError
+from thinkedit.files import read_json, read_json_lines
+from thinkedit.records import Record, parse_record
+
+QUESTION_NAMES = ("question", "problem", "prompt", "instruction")
+RESPONSE_NAMES = ("response", "completion", "output", "generated_text", "text")
+
+
+def read_responses(path: Path, chat: Chat, ask=lambda question: question) -> list[Record]:
+    """Records from a .jsonl file or a .json list of objects with a question and a response (or records of ours).
+
+    `ask` renders the user's message. Each response is tokenised behind the prompt of the chat template; where the
+    template opens the thought, the response begins inside of it. Raises ThinkEditError naming the line that is wrong.
+    """
+    records = []
+    for number, row in _rows(path):
+        if "token_ids" in row and "prompt_ids" in row:
+            try:
+                records.append(parse_record(row))
+                continue
+            except ThinkEditError as error:
+                raise ThinkEditError(f"{path}, line {number}: {error}") from None
+        question = _field(row, QUESTION_NAMES, path, number)
+        response = _field(row, RESPONSE_NAMES, path, number)
+        records.append(_make(question, response, row, number - 1, chat, ask))
+    if not records:
+        raise ThinkEditError(f"{path} holds no responses.")
+    return records
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.suffix != ".json":
+        yield from read_json_lines(path)
+        return
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise ThinkEditError(f"{path}: expected a JSON list of objects, found {type(rows).__name__}.")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ThinkEditError(f"{path}, entry {number}: expected an object, found {type(row).__name__}.")
+        yield number, row
+
+
+def _field(row: dict[str, Any], names: tuple[str, ...], path: Path, number: int) -> str:
+    for name in names:
+        if isinstance(row.get(name), str) and row[name].strip():
+            return row[name]
+    raise ThinkEditError(
+        f"{path}, line {number}: expected a text under {' or '.join(names)}; the fields are {', '.join(row) or 'none'}."
+    )
+
+
+def _make(question: str, response: str, row: dict[str, Any], index: int, chat: Chat, ask) -> Record:
+    prompt_ids = chat.prompt_ids(ask(question))
+    opening = chat.think_tags[0]
+    opened = chat.thought(prompt_ids, [], at_cap=False).status != "absent"
+    if opened and response.lstrip().startswith(opening):  # the thought would be opened twice
+        response = response.lstrip().removeprefix(opening).lstrip("\n")
+    token_ids = chat.encode(response)
+    thought = chat.thought(prompt_ids, token_ids, at_cap=False)
+    return Record(
+        task="responses",
+        question_id=str(row.get("id", row.get("question_id", index))),
+        question=question,
+        gold=str(row.get("gold", row.get("answer", ""))),
+        sample=0,
+        seed=0,
+        prompt_ids=prompt_ids,
+        token_ids=token_ids,
+        text=response,
+        thinking_tokens=thought.tokens,
+        status=thought.status,
+        finish_reason="stop",
+    )

@@ -1,0 +1,79 @@
+"""A safetensors file that is allocated whole and then filled in place through a memory map."""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thinkedit.errors import ThinkEditError
+
+DTYPES = {"F32": np.float32, "F64": np.float64, "I32": np.int32, "U8": np.uint8}
+LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+
+
+def create(path: Path, arrays: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> None:
+    """Writes a file of zeros (sparse) for `arrays` name -> (dtype, shape)."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    offset = 0
+    for name, (dtype, shape) in arrays.items():
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(DTYPES[dtype]).itemsize
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + offset)
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file and where its data begins. Raises ThinkEditError for one that lies."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
+        if not 0 < length <= min(size - 8, LONGEST_HEADER):
+            raise ThinkEditError(f"{path} is no safetensors file, or it is truncated.")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            raise ThinkEditError(f"{path} is no safetensors file: its header cannot be read.") from None
+    if not isinstance(header, dict):
+        raise ThinkEditError(f"{path} is no safetensors file: its header is no object.")
+    begin = 8 + length
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            first, last = entry["data_offsets"]
+            honest = 0 <= first <= last and begin + last <= size and all(n >= 0 for n in entry["shape"])
+        except (TypeError, KeyError, ValueError):
+            honest = False
+        if not honest:
+            raise ThinkEditError(f"{path}: tensor {name} reaches outside of the file (truncated or damaged).")
+    return header, begin
+
+
+def open_arrays(path: Path, writable: bool = False) -> tuple[dict[str, np.memmap], dict[str, str]]:
+    """The arrays of a file as memory maps, and its metadata."""
+    header, begin = read_header(path)
+    metadata = header.pop("__metadata__", {})
+    arrays = {}
+    for name, entry in header.items():
+        if entry["dtype"] not in DTYPES:
+            raise ThinkEditError(f"{path}: tensor {name} has dtype {entry['dtype']}, expected one of {', '.join(DTYPES)}.")
+        shape, dtype = tuple(entry["shape"]), np.dtype(DTYPES[entry["dtype"]])
+        first, last = entry["data_offsets"]
+        if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize != last - first:
+            raise ThinkEditError(f"{path}: tensor {name} does not have the size that its shape says.")
+        mode = "r+" if writable else "r"
+        arrays[name] = (
+            np.memmap(path, dtype=dtype, mode=mode, offset=begin + first, shape=shape)
+            if last > first
+            else np.zeros(shape, dtype)  # an empty map is refused by the system
+        )
+    return arrays, metadata
