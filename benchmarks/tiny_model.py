@@ -52,7 +52,7 @@ def main() -> None:
         tiny = {"dataset": "tiny", "max_tokens": 256}
         generate(run, split="train", limit=2000, **tiny)
         extraction = extract(run)
-        steered = steer(run, alphas=(-0.6, -0.4, -0.2, -0.1, 0.0, 0.1, 0.2, 0.4, 0.6), **tiny, **common)
+        steered = steer(run, **tiny, **common)
         rank(run)
         made = edit(run)
         arms = evaluate(run, ["tiny"], options.split, 1, options.questions, 256, options.placebos)["tiny"]

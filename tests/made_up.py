@@ -1,6 +1,6 @@
 """Made-up records shaped like the embedded model: rushed topics think briefly and go wrong, an edit mends it."""
 
-from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -14,18 +14,21 @@ NAMES = ["Bob", "Ann", "Tom", "Eve"]
 BEHAVIOUR = {"base": (0.37, 23, 0.91, 69), "edited": (0.70, 41, 0.95, 74)}
 
 
-def questions(count: int, seed: int = 0) -> Iterator[tuple[str, str, str, list[int]]]:
-    """Question id, text, group and running totals of each step."""
-    generator = np.random.default_rng([seed, count])
+@lru_cache
+def questions(count: int) -> list[tuple[str, str, str, list[int], float]]:
+    """Question id, text, group, running totals of each step, and ease."""
+    generator = np.random.default_rng(count)
+    made = []
     for number in range(count):
         rushed = number % 2 == 0
         item = str(generator.choice(RUSHED if rushed else PLAIN))
         name = str(generator.choice(NAMES))
         steps = generator.integers(1, 10, size=int(generator.integers(4, 8)))
-        totals = np.cumsum(steps)
-        text = f"{name} has {steps[0]} {item} . " + " ".join(f"{name} finds {s} more ." for s in steps[1:])
+        text = f"{name} has {steps[0]} {item} . " + " ".join(f"{name} finds {step} more ." for step in steps[1:])
         text += f" How many {item} does {name} have now ?"
-        yield f"{number:04d}", text, "rushed topics" if rushed else "other topics", totals.tolist()
+        group = "rushed topics" if rushed else "other topics"
+        made.append((f"{number:04d}", text, group, np.cumsum(steps).tolist(), float(generator.normal())))
+    return made
 
 
 def arm(
@@ -40,9 +43,8 @@ def arm(
     """Records of one arm; `behaviour` is accuracy and mean length on rushed topics, then on the others."""
     generator = np.random.default_rng(seed)
     records = []
-    for question_id, text, group, totals in questions(count):
+    for question_id, text, group, totals, ease in questions(count):
         accuracy, length = behaviour[:2] if group == "rushed topics" else behaviour[2:]
-        ease = float(np.random.default_rng([7, int(question_id)]).normal())
         chance = 1 / (1 + np.exp(-(np.log(accuracy / (1 - accuracy)) * 1.25 + ease)))
         for sample in range(samples):
             right = bool(generator.random() < chance)
@@ -88,9 +90,9 @@ def evidence(count: int = 200, steering: bool = True) -> Evidence:
             "engine": "transformers", "control": "attn", "suppress": "short",
             "versions": {"thinkedit": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
         },
-        probe=arm(400, 1, seed=20),
-        steering=[r for c in ("attn", "mlp") for a in alphas for r in steered(c, a)] if steering else [],
-        scan=[r for c in ("attn", "mlp") for a in (-1.0, 1.0) for k in range(4) for r in steered(c, a, 100, k)]
+        probe=arm(2 * count, 1, seed=20),
+        steering=[r for c in ("attn", "mlp") for a in alphas for r in steered(c, a, count)] if steering else [],
+        scan=[r for c in ("attn", "mlp") for a in (-1.0, 1.0) for k in range(4) for r in steered(c, a, count // 2, k)]
         if steering
         else [],
         evaluation={"tiny": arms},

@@ -39,7 +39,7 @@ HOSTILE = [
 
 def hostile_evidence() -> Evidence:
     """Hostile text wherever a model, a data set or a user can put some."""
-    plain = evidence(60)
+    plain = evidence(30)
     arms = {}
     for name, records in plain.evaluation["tiny"].items():
         arms[name] = [

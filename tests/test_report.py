@@ -21,7 +21,7 @@ from thinkedit.report.tables import all_tables, evaluation_tables, steering_tabl
 
 @pytest.fixture(scope="module")
 def summary() -> dict:
-    return summarise(evidence())
+    return summarise(evidence(100))
 
 
 def test_summary_is_plain_json_and_the_same_again(summary: dict) -> None:

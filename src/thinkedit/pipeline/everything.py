@@ -38,7 +38,7 @@ class Plan:
     skip_scan: bool = False
 
 
-QUICK_ALPHAS = (-0.4, 0.0, 0.2)
+QUICK_ALPHAS = (-0.2, 0.0, 0.1)
 
 
 def everything(run: Run, plan: Plan = Plan()) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""Files are whole or absent, torn lines are dropped, directories have one owner."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thinkedit import tensor_map
+from thinkedit.errors import ThinkEditError
+from thinkedit.files import (
+    append_json_lines,
+    drop_torn_line,
+    exclusive,
+    read_json_lines,
+    whole_directory,
+    whole_file,
+)
+from thinkedit.records import RecordFile, read_records
+
+RECORD = {"task": "t", "question_id": "q", "question": "?", "gold": "1", "sample": 0, "text": "", "status": "closed"}
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "directory" / "old").touch()
+    with pytest.raises(RuntimeError), whole_directory(tmp_path / "directory") as temporary:
+        (temporary / "new").touch()
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["directory", "file.json"]
+    assert [p.name for p in (tmp_path / "directory").iterdir()] == ["old"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=40), max_size=6), st.integers(0, 400))
+def test_cutting_a_records_file_anywhere_loses_at_most_the_cut_line(tmp_path_factory, texts, cut):
+    path = tmp_path_factory.mktemp("cut") / "r.jsonl"
+    append_json_lines(path, ({**RECORD, "sample": i, "text": text} for i, text in enumerate(texts)))
+    data = path.read_bytes()[:cut]
+    path.write_bytes(data)
+    assert drop_torn_line(path) == bool(data.rpartition(b"\n")[2])
+    assert [record.text for record in read_records(path)] == texts[: data.count(b"\n")]
+
+
+def test_a_records_file_goes_on_behind_a_torn_line(tmp_path):
+    path = tmp_path / "r.jsonl"
+    append_json_lines(path, [RECORD, {**RECORD, "sample": 1}])
+    with path.open("ab") as file:
+        file.write(b'{"task": "t", "quest')
+    file = RecordFile(path)
+    assert [record.sample for record in file.records] == [0, 1]
+    file.append([file.records[0].graded("1", True, "correct")])
+    assert len(read_records(path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"a": ', "line 2: not valid JSON"),
+        ("[1]", "line 2: expected a JSON object, found list"),
+        ('{"a": 1}', "line 2: not a record"),
+    ],
+)
+def test_foreign_lines_are_named_by_number(tmp_path, line, words):
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(RECORD) + "\n" + line + "\n")
+    with pytest.raises(ThinkEditError, match=words):
+        read_records(path)
+
+
+def test_a_directory_has_one_owner_and_a_dead_one_does_not_count(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path; from thinkedit.files import exclusive\n"
+        f"with exclusive(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "held\n"
+    with pytest.raises(ThinkEditError, match=f"in use by process {owner.pid}"), exclusive(tmp_path):
+        pass
+    owner.kill()
+    owner.wait()
+    with exclusive(tmp_path):
+        pass
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_as_safetensors_are_read_or_refused(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("fuzz") / "x.safetensors"
+    path.write_bytes(data)
+    try:
+        tensor_map.open_arrays(path)
+    except ThinkEditError:
+        pass
+
+
+def test_lines_are_numbered_from_one(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a": 1}\n\n{"a": 2}\n')
+    assert [(n, v["a"]) for n, v in read_json_lines(path)] == [(1, 1), (3, 2)]
