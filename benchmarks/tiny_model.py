@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thinkedit import Run, edit, evaluate, extract, generate, rank, steer
+from thinkedit import Run, edit_heads, evaluate, extract, generate, rank, steer
 from thinkedit.cli.terminal import Terminal
 from thinkedit.metrics import by_group, grid, paired
 from thinkedit.pipeline.analyze import planted_cosine
@@ -54,7 +54,7 @@ def main() -> None:
         extraction = extract(run)
         steered = steer(run, **tiny, **common)
         rank(run)
-        made = edit(run)
+        made = edit_heads(run)
         arms = evaluate(run, ["tiny"], options.split, 1, options.questions, 256, options.placebos)["tiny"]
 
         base, edited = arms["base"], arms["edited"]
@@ -69,7 +69,9 @@ def main() -> None:
             claim(f"thinking length, {name}", length.value, True, length.low, length.high)
 
         for control in ("attn", "mlp"):
-            by_alpha = {a: [r for r in steered if (r.control, r.alpha) == (control, a)] for a in sorted({r.alpha for r in steered})}
+            by_alpha = {
+                a: [r for r in steered if (r.control, r.alpha) == (control, a)] for a in sorted({r.alpha for r in steered})
+            }
             lengths = [thinking_length(grid(records)).value for records in by_alpha.values()]
             rho = spearman(list(by_alpha), lengths)
             claim(f"{control}: Spearman of length with alpha", rho, rho >= 0.95)
@@ -105,11 +107,17 @@ def main() -> None:
             claim(f"{kind}: mean gain of {len(draws)} draws", float(np.mean(draws)), np.mean(draws) < effect.value / 5)
 
         rank(run, "long")
-        made = edit(run)
+        made = edit_heads(run)
         long_arms = evaluate(run, ["tiny"], options.split, 1, options.questions, 256, 0)["tiny"]
         shrunk = length_difference(*paired(grid(long_arms["base"]), grid(long_arms["edited"])))
         named = ", ".join(f"{x}:{y}" for x, y in made.edit.heads)
-        claim(f"--suppress long ({named}): thinking length changes", shrunk.value, shrunk.high < 0, shrunk.low, shrunk.high)
+        claim(
+            f"--suppress long ({named}): thinking length changes",
+            shrunk.value,
+            shrunk.high < 0,
+            shrunk.low,
+            shrunk.high,
+        )
     (options.out / "figures.json").write_text(json.dumps(claims, indent=1) + "\n")
 
 

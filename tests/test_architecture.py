@@ -40,5 +40,5 @@ SIZES = {
 )
 def test_decoders_that_the_method_does_not_fit_are_refused(make):
     torch.manual_seed(0)
-    with pytest.raises(ThinkEditError, match="cannot be steered|built differently"):
+    with pytest.raises(ThinkEditError, match=r"cannot be steered|built differently"):
         Decoder(make().eval())

@@ -42,7 +42,7 @@ class TestTheWholeRun:
         assert set(base["steps"]) == {"generate", "extract", "steer", "scan", "heads", "edit", "evaluate", "analyze"}
 
     def test_it_says_what_changed_and_what_to_do_next(self, tiny_run):
-        out, said = tiny_run
+        said = tiny_run[1]
         text = " ".join(said.split())
         assert "Overall accuracy" in text
         assert "report/index.html" in text.replace(" ", "").replace("\n", "")
@@ -124,8 +124,9 @@ def test_every_help_has_an_example_that_parses(thinkedit, command, monkeypatch):
     assert done.code == 0
     examples = re.findall(r"\$ (thinkedit .*)", done.out)
     assert examples
-    from thinkedit.cli.commands import app
     from typer.main import get_command
+
+    from thinkedit.cli.commands import app
 
     for example in examples:
         arguments, _ = normalise(shlex.split(example)[1:])
@@ -134,7 +135,17 @@ def test_every_help_has_an_example_that_parses(thinkedit, command, monkeypatch):
 
 def test_the_papers_spellings_are_understood():
     wanted = ["steer", "--direction-weight", "-0.1", "--direction-weight", "0.1", "--control", "mlp", "--layers", "3"]
-    given = "steer --direction_weight -0.1 0.1 --control thinking_length_mlp --layer 3 --debug".split()
+    given = [
+        "steer",
+        "--direction_weight",
+        "-0.1",
+        "0.1",
+        "--control",
+        "thinking_length_mlp",
+        "--layer",
+        "3",
+        "--debug",
+    ]
     assert normalise(given) == (wanted, True)
     assert normalise(["generate", "--vllm"])[0] == ["generate", "--engine", "vllm"]
     assert normalise(["run", "--n-heads", "5", "tiny"])[0] == ["run", "--n-heads", "5", "tiny"]
@@ -159,7 +170,9 @@ class TestBadInput:
     def test_a_model_without_think_tokens(self, thinkedit, tmp_path):
         make_checkpoint(tmp_path / "m", think=False)
         self.expect(
-            thinkedit("generate", "--model", tmp_path / "m", "--out", tmp_path / "r", "--dataset", "tiny"), 1, "--think-tags"
+            thinkedit("generate", "--model", tmp_path / "m", "--out", tmp_path / "r", "--dataset", "tiny"),
+            1,
+            "--think-tags",
         )
 
     def test_an_unknown_model_without_a_network(self, thinkedit, tmp_path):
@@ -213,6 +226,7 @@ class TestBadInput:
 
 def test_help_is_instant():
     """No heavy library is imported for it (the time itself depends on the machine)."""
-    code = "import sys; from thinkedit.cli import commands; print([m for m in ('torch', 'transformers', 'datasets') if m in sys.modules])"
+    heavy = ("torch", "transformers", "datasets", "matplotlib")
+    code = f"import sys; from thinkedit.cli import commands; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""The transformers engine gives what transformers gives, whatever else is in the batch; steering is a bias, an edit undoes itself."""
+"""The engine gives what transformers gives, whatever else is in the batch; steering is a bias, an edit undoes itself."""
 
 import pytest
 import reference

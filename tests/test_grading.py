@@ -176,9 +176,7 @@ def test_a_choice_may_be_given_as_letter_or_as_its_text(grader, text, letter):
 
 
 def test_a_choice_may_be_an_index_where_an_index_is_the_gold_answer(grader):
-    verdicts = grader.grade(
-        [(r"\boxed{2}", "2", "choice", ("9", "2", "7")), (r"\boxed{1}", "2", "choice", ("9", "2", "7"))]
-    )
+    verdicts = grader.grade([(r"\boxed{2}", "2", "choice", ("9", "2", "7")), (r"\boxed{1}", "2", "choice", ("9", "2", "7"))])
     assert [verdict.correct for verdict in verdicts] == [True, False]
 
 
@@ -264,9 +262,7 @@ def math_golds():
 @pytest.mark.parametrize("source", ["MATH", "MATH-500", "gsm8k train", "gsm8k test"])
 def test_every_gold_answer_equals_itself_however_it_is_written(grader, source):
     name, _, split = source.partition(" ")
-    golds = (
-        math_golds() if name == "MATH" else [question.gold for question in load_questions(name, split or None, DATA)]
-    )
+    golds = math_golds() if name == "MATH" else [question.gold for question in load_questions(name, split or None, DATA)]
     items = [(text, gold, form_of(gold), ()) for gold in golds for text in rewritings(gold)]
     wrong = [item for item, verdict in zip(items, grader.grade(items), strict=True) if not verdict.correct]
     assert len(wrong) <= 0.005 * len(items), wrong[:10]

@@ -14,9 +14,7 @@ from thinkedit.report.steering import settings_of, steering_rows
 from thinkedit.statistics import ratio_difference
 
 
-def record(
-    question: str, sample: int, correct: bool | None, tokens: int | None, status: str = "closed", **more
-) -> Record:
+def record(question: str, sample: int, correct: bool | None, tokens: int | None, status: str = "closed", **more) -> Record:
     return Record("t", question, "q", "1", sample, 0, [], [], "", tokens, status, "stop", correct=correct, **more)
 
 
@@ -95,9 +93,7 @@ def test_under_threshold_is_the_share_right_among_the_short_ones() -> None:
 def test_matched_sets_choose_on_one_half_and_measure_on_the_other() -> None:
     """By hand: question a is shortest in the even samples, b in the odd ones."""
     base = grid([record("a", 0, True, 1), record("a", 1, False, 9), record("b", 0, True, 5), record("b", 1, True, 2)])
-    other = grid(
-        [record("a", 0, True, 10), record("a", 1, True, 20), record("b", 0, False, 30), record("b", 1, True, 40)]
-    )
+    other = grid([record("a", 0, True, 10), record("a", 1, True, 20), record("b", 0, False, 30), record("b", 1, True, 40)])
     sets = matched(base, other, 0.5)
     assert sets.chosen.tolist() == [1, 1]
     assert sets.base_length[0].tolist() == [9, 5]

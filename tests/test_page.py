@@ -80,9 +80,7 @@ def test_the_page_asks_for_nothing_and_allows_only_itself(reports: dict[str, Pat
 
 
 def find_chromium() -> str | None:
-    return os.environ.get("CHROMIUM") or next(
-        (p for n in ("chromium", "google-chrome") if (p := shutil.which(n))), None
-    )
+    return os.environ.get("CHROMIUM") or next((p for n in ("chromium", "google-chrome") if (p := shutil.which(n))), None)
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,7 @@ def test_summary_is_plain_json_and_the_same_again(summary: dict) -> None:
 
 def test_the_verdict_is_the_paired_difference_over_all_questions(summary: dict) -> None:
     own = evidence(60, steering=False).evaluation["tiny"]
-    two = summarise(
-        Evidence("m", evaluation={"a": own, "b": {k: [replace(r, task="b") for r in v] for k, v in own.items()}})
-    )
+    two = summarise(Evidence("m", evaluation={"a": own, "b": {k: [replace(r, task="b") for r in v] for k, v in own.items()}}))
     assert two["verdict"]["primary"]["n"] == 120
     difference = np.mean([r.correct for r in own["edited"]]) - np.mean([r.correct for r in own["base"]])
     assert two["verdict"]["primary"]["value"] == pytest.approx(difference)
@@ -66,9 +64,7 @@ def test_with_several_doses_the_primary_arm_is_the_one_named() -> None:
         Evidence("m", evaluation={"t": {"base": [], "edited": []}}),
         Evidence("m", contributions=np.zeros((3, 5))),
         Evidence("m", steering=arm(10, 1)),
-        Evidence(
-            "m", evaluation={"t": {"base": [replace(r, correct=None) for r in arm(20)], "edited": arm(20, seed=2)}}
-        ),
+        Evidence("m", evaluation={"t": {"base": [replace(r, correct=None) for r in arm(20)], "edited": arm(20, seed=2)}}),
     ],
 )
 def test_any_part_may_be_missing(part: Evidence, tmp_path: Path) -> None:

@@ -15,9 +15,7 @@ def covered(estimates: list[Estimate], truth: float) -> float:
     return float(np.mean([e.low <= truth <= e.high for e in estimates]))
 
 
-def paired_accuracies(
-    questions: int, simulations: int, samples: int, gain: float, seed: int
-) -> tuple[np.ndarray, float]:
+def paired_accuracies(questions: int, simulations: int, samples: int, gain: float, seed: int) -> tuple[np.ndarray, float]:
     """Differences [questions, simulations] of accuracies, and the true difference: new questions in each simulation."""
     generator = np.random.default_rng(seed)
     ease = generator.beta(1.6, 0.9, (questions, simulations))
@@ -95,9 +93,7 @@ def test_coverage_of_length_differences_in_full() -> None:
     for _ in range(2_000):
         scale = generator.lognormal(3.5, 0.6, 200)
         closed = [(generator.random((200, 2)) < 0.97).sum(axis=1).astype(float) for _ in range(2)]
-        tokens = [
-            k * scale * factor * generator.gamma(5, 0.2, 200) for k, factor in zip(closed, (1.0, 1.2), strict=True)
-        ]
+        tokens = [k * scale * factor * generator.gamma(5, 0.2, 200) for k, factor in zip(closed, (1.0, 1.2), strict=True)]
         own = ours.ratio_difference((tokens[0], closed[0]), (tokens[1], closed[1]))
         hits.append(own.low <= 0.2 * np.exp(3.5 + 0.18) <= own.high)
     print(f"length difference: coverage {np.mean(hits):.4f}")

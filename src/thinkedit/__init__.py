@@ -1,6 +1,6 @@
 """ThinkEdit: find, steer and edit how long a reasoning model thinks (arXiv 2503.22048).
 
-    from thinkedit import Run, generate, extract, steer, rank, edit, evaluate, analyze
+    from thinkedit import Run, generate, extract, steer, rank, edit_heads, evaluate, analyze
 
     with Run("tiny", out="runs/tiny") as run:
         generate(run)
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from thinkedit.edit import Edit, make_edit
     from thinkedit.errors import ThinkEditError, UsageError
     from thinkedit.pipeline.analyze import analyze
-    from thinkedit.pipeline.edit import edit
+    from thinkedit.pipeline.edit import edit_heads
     from thinkedit.pipeline.evaluate import evaluate
     from thinkedit.pipeline.everything import Plan, everything
     from thinkedit.pipeline.extract import extract
@@ -36,7 +36,7 @@ _HOMES = {
     "ThinkEditError": "errors",
     "UsageError": "errors",
     "analyze": "pipeline.analyze",
-    "edit": "pipeline.edit",
+    "edit_heads": "pipeline.edit",
     "evaluate": "pipeline.evaluate",
     "Plan": "pipeline.everything",
     "everything": "pipeline.everything",
@@ -59,7 +59,7 @@ __all__ = [
     "ThinkEditError",
     "UsageError",
     "analyze",
-    "edit",
+    "edit_heads",
     "evaluate",
     "everything",
     "extract",

@@ -75,7 +75,7 @@ def load_activations(path: Path) -> Activations:
     names = ("mid", "post", "heads", "thinking_tokens", "record")
     if missing := [name for name in names if name not in arrays]:
         raise ThinkEditError(f"{path} is no file of activations: it lacks {', '.join(missing)}.")
-    return Activations(*(arrays[name] for name in names), metadata)
+    return Activations(**{name: arrays[name] for name in names}, metadata=metadata)
 
 
 def compute_activations(
@@ -103,7 +103,8 @@ def compute_activations(
     arrays, _ = tensor_map.open_arrays(fresh, writable=True)
     advance(known.copy_into(arrays, keys))
     for array in arrays.values():
-        array.flush() if isinstance(array, np.memmap) else None
+        if isinstance(array, np.memmap):
+            array.flush()
     os.replace(fresh, partial)
     todo = [row for row in range(len(examples)) if not arrays["done"][row]]
     for rows in _batches(todo, examples):
@@ -135,7 +136,7 @@ class _Known:
     """Rows that earlier files with the same metadata hold."""
 
     def __init__(self, paths: Sequence[Path], metadata: dict[str, str]) -> None:
-        self.files: dict[Path, tuple[dict[str, np.memmap], list[str]]] = {}
+        self.files: dict[Path, tuple[dict[str, np.ndarray], list[str]]] = {}
         same = {name: value for name, value in metadata.items() if name != "keys"}
         for path in paths:
             try:
@@ -149,7 +150,7 @@ class _Known:
     def is_exactly(self, path: Path, keys: list[str]) -> bool:
         return path in self.files and self.files[path][1] == keys and bool(self.files[path][0]["done"].all())
 
-    def copy_into(self, arrays: dict[str, np.memmap], keys: list[str]) -> int:
+    def copy_into(self, arrays: dict[str, np.ndarray], keys: list[str]) -> int:
         copied = 0
         for old, old_keys in self.files.values():
             where = {key: row for row, key in enumerate(old_keys) if old["done"][row]}
@@ -174,7 +175,7 @@ def _batches(rows: Sequence[int], examples: Sequence[Example]) -> list[list[int]
 
 @torch.inference_mode()
 def _read_batch(
-    decoder: Decoder, examples: Sequence[Example], rows: list[int], arrays: dict[str, np.memmap], final_norm: bool
+    decoder: Decoder, examples: Sequence[Example], rows: list[int], arrays: dict[str, np.ndarray], final_norm: bool
 ) -> None:
     device = decoder.head.weight.device
     longest = max(len(example.ids) for example in examples)

@@ -9,6 +9,7 @@ OLMo 2), scale the residual (Granite) or run attention and MLP side by side (Coh
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +23,10 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.body = model.get_decoder()
-        self.head = model.get_output_embeddings()
+        self.body: Any = model.get_decoder()
+        self.head: Any = model.get_output_embeddings()
         try:
-            self.layers: list[nn.Module] = list(self.body.layers)
+            self.layers: list[Any] = list(self.body.layers)
             self.projections = [layer.self_attn.o_proj for layer in self.layers]
             self.mid_readers = [layer.post_attention_layernorm for layer in self.layers]
             self.mlps = [layer.mlp for layer in self.layers]
@@ -61,12 +62,8 @@ class Decoder:
             self.projections[layer].register_forward_pre_hook(lambda _m, args: seen("heads", args[0])),
             self.projections[layer].register_forward_hook(lambda _m, _a, out: seen("attn", out)),
             self.mid_readers[layer].register_forward_pre_hook(lambda _m, args: seen("mid", args[0])),
-            self.mlps[layer].register_forward_hook(
-                lambda _m, _a, out: seen("mlp", out[0] if isinstance(out, tuple) else out)
-            ),
-            module.register_forward_hook(
-                lambda _m, _a, out: seen("post", out[0] if isinstance(out, tuple) else out)
-            ),
+            self.mlps[layer].register_forward_hook(lambda _m, _a, out: seen("mlp", out[0] if isinstance(out, tuple) else out)),
+            module.register_forward_hook(lambda _m, _a, out: seen("post", out[0] if isinstance(out, tuple) else out)),
         ]
         try:
             yield

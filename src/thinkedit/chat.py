@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.records import Status
@@ -76,7 +76,8 @@ class Chat:
         style: PromptStyle = "template",
         think_tags: tuple[str, str] | None = None,
     ) -> None:
-        self.tokenizer, self.style = tokenizer, style
+        self.tokenizer: Any = tokenizer
+        self.style = style
         self.think_tags = think_tags or ("<think>", "</think>")
         self.opening, self.closing = (self._tag_ids(tag, named=think_tags is not None) for tag in self.think_tags)
         if style == "raw" and tokenizer.convert_tokens_to_ids(RAW_USER) in (None, tokenizer.unk_token_id):

@@ -124,11 +124,12 @@ def _load_published(path: Path, control: Control | None) -> Direction:
         raise ThinkEditError(f"{path} cannot be loaded without running code, so it is refused: {error}") from None
     if not isinstance(vectors, Tensor):
         raise ThinkEditError(f"{path} holds a {type(vectors).__name__}, expected one tensor [layers, 1, hidden].")
-    named = next((name for name in ("attn", "mlp") if name in path.stem), None)
-    if control is None and named is None:
+    controls: tuple[Control, ...] = ("attn", "mlp")
+    control = control or next((name for name in controls if name in path.stem), None)
+    if control is None:
         raise UsageError(f"{path.name} does not say whether it is an attn or an mlp direction; give --control.")
     vectors = vectors.squeeze(1) if vectors.ndim == 3 and vectors.shape[1] == 1 else vectors
-    return Direction(_check(vectors, path), control or named, {"origin": path.name})
+    return Direction(_check(vectors, path), control, {"origin": path.name})
 
 
 def _check(vectors: Tensor, path: Path) -> Tensor:

@@ -31,7 +31,14 @@ class Responder:
     """Asks questions of one model. `forced_tokens` 0 leaves truncated thoughts without an answer."""
 
     def __init__(
-        self, engine: Engine, chat: Chat, grader: Grader, sampling: Sampling, seed: int, forced_tokens: int, context: int | None
+        self,
+        engine: Engine,
+        chat: Chat,
+        grader: Grader,
+        sampling: Sampling,
+        seed: int,
+        forced_tokens: int,
+        context: int | None,
     ) -> None:
         self.engine, self.chat, self.grader, self.sampling = engine, chat, grader, sampling
         self.seed, self.forced_tokens, self.context = seed, forced_tokens, context or 1 << 30
@@ -47,14 +54,14 @@ class Responder:
         jobs = [(q, s) for s in range(samples) for q in questions if (q.id, s) not in done]
         advance(samples * len(questions) - len(jobs))
         prompts = {question.id: self._prompt(task, question) for question, _ in jobs}
-        requests = [
-            Request((q.id, s), prompts[q.id], request_seed(self.seed, task.name, q.id, s)) for q, s in jobs
-        ]
+        requests = [Request((q.id, s), prompts[q.id], request_seed(self.seed, task.name, q.id, s)) for q, s in jobs]
         seeds = {request.key: request.seed for request in requests}
 
         def record(completion: Completion) -> Record:
             question_id, sample = completion.key
-            return self._record(task, known[question_id], sample, seeds[completion.key], prompts[question_id], completion, label)
+            return self._record(
+                task, known[question_id], sample, seeds[completion.key], prompts[question_id], completion, label
+            )
 
         writer = _Writer(file, self.grader, self.chat, advance)
         cut: list[Record] = []
@@ -76,7 +83,14 @@ class Responder:
         return self._prompts[text]
 
     def _record(
-        self, task: Task, question: Question, sample: int, seed: int, prompt: Sequence[int], done: Completion, label: Label
+        self,
+        task: Task,
+        question: Question,
+        sample: int,
+        seed: int,
+        prompt: Sequence[int],
+        done: Completion,
+        label: Label,
     ) -> Record:
         thought = self.chat.thought(prompt, done.token_ids, at_cap=done.finish_reason == "length")
         return Record(

@@ -43,7 +43,7 @@ def head_contributions(
 
 def rank_heads(contributions: Tensor) -> list[tuple[Head, float]]:
     """All heads, the largest contribution first."""
-    layers, heads = contributions.shape
+    heads = contributions.shape[1]
     order = torch.argsort(contributions.flatten(), descending=True, stable=True).tolist()
     return [((i // heads, i % heads), float(contributions.flatten()[i])) for i in order]
 

@@ -5,7 +5,7 @@ Lengths are tokens and belong to closed thoughts only; every figure of length sa
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -280,3 +280,10 @@ def flips(base: Grid, other: Grid) -> Flips:
     lost, won = int(((before == 1) & (after == 0)).sum()), int(((before == 0) & (after == 1)).sum())
     kept, missed = int(((before == 1) & (after == 1)).sum()), int(((before == 0) & (after == 0)).sum())
     return Flips(lost, won, kept, missed, int((~decided).sum()), mcnemar_exact(lost, won))
+
+
+def published_lengths(records: Iterable[Record]) -> list[Record]:
+    """Records with lengths as the published scripts count them: a missing thought is -1 long, an open one its tokens."""
+    return [
+        replace(r, status="closed", thinking_tokens=-1 if r.thinking_tokens is None else r.thinking_tokens) for r in records
+    ]

@@ -155,7 +155,7 @@ def load_model(source: ModelSource, device: "torch.device", dtype: str | None = 
         )
     chosen = getattr(torch, dtype) if dtype else (torch.float32 if device.type == "cpu" else "auto")
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             str(source.path), dtype=chosen, attn_implementation=ATTENTION, local_files_only=True, use_safetensors=True
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:

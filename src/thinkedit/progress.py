@@ -1,7 +1,7 @@
 """How long work tells of itself: the caller hands in something that shows progress, or nothing."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 Advance = Callable[[int], None]
@@ -11,8 +11,8 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """One finished fact."""
 
-    def work(self, title: str, total: int, unit: str) -> "Iterator[Advance]":
-        """A context manager around a piece of work of `total` units; what it yields is told how many are done."""
+    def work(self, title: str, total: int, unit: str) -> AbstractContextManager[Advance]:
+        """Surrounds a piece of work of `total` units; what it yields is told how many more are done."""
 
 
 class Silent:

@@ -60,7 +60,13 @@ def parse_record(value: dict[str, Any]) -> Record:
     missing = [name for name in REQUIRED if name not in value]
     if missing:
         raise ThinkEditError(f"not a record of this program: it lacks {', '.join(missing)}.")
-    defaults = {"seed": 0, "prompt_ids": [], "token_ids": [], "thinking_tokens": None, "finish_reason": "stop"}
+    defaults: dict[str, Any] = {
+        "seed": 0,
+        "prompt_ids": [],
+        "token_ids": [],
+        "thinking_tokens": None,
+        "finish_reason": "stop",
+    }
     return Record(**(defaults | {name: item for name, item in value.items() if name in FIELDS}))
 
 

@@ -64,7 +64,7 @@ def resampled_sums(columns: Array, resamples: int = RESAMPLES, seed: int = 0) ->
     weights = resample_weights(len(columns), resamples, seed)
     columns = np.ascontiguousarray(columns, dtype=np.float64)
     if weights.dtype == np.float64:
-        return weights @ columns
+        return weights.astype(np.float64, copy=False) @ columns
     parts = (weights[start : start + CHUNK].astype(np.float64) for start in range(0, resamples, CHUNK))
     return np.concatenate([part @ columns for part in parts])
 
@@ -155,9 +155,7 @@ def ratio_difference(
     return _ratios(pairs, grain, (-1.0, 1.0), seed, resamples)[0]
 
 
-def _ratios(
-    ratios: list[Ratio], grain: float | None, bounds: tuple[float, float], seed: int, resamples: int
-) -> list[Estimate]:
+def _ratios(ratios: list[Ratio], grain: float | None, bounds: tuple[float, float], seed: int, resamples: int) -> list[Estimate]:
     """The first ratio, less the second where there is one; each (numerators, denominators), both [questions, k]."""
     carried = np.min([(bottom > 0).sum(axis=0) for _, bottom in ratios], axis=0)
     if len(ratios[0][0]) == 0:

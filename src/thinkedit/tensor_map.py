@@ -4,13 +4,13 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from thinkedit.errors import ThinkEditError
 
-DTYPES = {"F32": np.float32, "F64": np.float64, "I32": np.int32, "U8": np.uint8}
+DTYPES: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I32": np.int32, "U8": np.uint8}
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
@@ -58,7 +58,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
     return header, begin
 
 
-def open_arrays(path: Path, writable: bool = False) -> tuple[dict[str, np.memmap], dict[str, str]]:
+def open_arrays(path: Path, writable: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays of a file as memory maps, and its metadata."""
     header, begin = read_header(path)
     metadata = header.pop("__metadata__", {})
@@ -70,7 +70,7 @@ def open_arrays(path: Path, writable: bool = False) -> tuple[dict[str, np.memmap
         first, last = entry["data_offsets"]
         if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize != last - first:
             raise ThinkEditError(f"{path}: tensor {name} does not have the size that its shape says.")
-        mode = "r+" if writable else "r"
+        mode: Literal["r", "r+"] = "r+" if writable else "r"
         arrays[name] = (
             np.memmap(path, dtype=dtype, mode=mode, offset=begin + first, shape=shape)
             if last > first

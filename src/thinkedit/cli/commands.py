@@ -22,7 +22,8 @@ DirectionFile = Annotated[
     Path | None, option("--direction", help="A direction file: .safetensors, or a published .pt (default: this run's).")
 ]
 Suppress = Annotated[
-    Literal["short", "long"], option("--suppress", help="Which end to take away: short (the paper) or long (over-thinking).")
+    Literal["short", "long"],
+    option("--suppress", help="Which end to take away: short (the paper) or long (over-thinking)."),
 ]
 
 
@@ -32,7 +33,12 @@ Suppress = Annotated[
     "thinkedit generate --model deepseek-qwen-1.5b --dataset gsm8k --limit 2000",
 )
 def generate_command(
-    run: Run, dataset: Datasets = None, split: Split = None, limit: Limit = None, max_tokens: MaxTokens = None, columns: Columns = None
+    run: Run,
+    dataset: Datasets = None,
+    split: Split = None,
+    limit: Limit = None,
+    max_tokens: MaxTokens = None,
+    columns: Columns = None,
 ) -> None:
     """Step 1, the probe: sample one response to each of many training questions."""
     from thinkedit.pipeline.generate import generate
@@ -55,7 +61,9 @@ def extract_command(
     short: Annotated[int | None, option("--short", help="A thought is short under this many tokens (paper: 100).")] = None,
     long: Annotated[int | None, option("--long", help="A thought is long over this many tokens (paper: 1000).")] = None,
     short_quantile: Annotated[float | None, option("--short-quantile", help="Or: the shortest share, such as 0.1.")] = None,
-    long_quantile: Annotated[float | None, option("--long-quantile", help="Or: the longest from this quantile, such as 0.9.")] = None,
+    long_quantile: Annotated[
+        float | None, option("--long-quantile", help="Or: the longest from this quantile, such as 0.9.")
+    ] = None,
     every: Annotated[bool, option("--all", help="Read every closed thought, not only the short and long ones.")] = False,
 ) -> None:
     """Step 2, the direction: one forward pass over short and long thoughts gives the attn and the mlp direction."""
@@ -65,7 +73,9 @@ def extract_command(
     found = extract(run, responses, short, long, short_quantile, long_quantile, every)
     total = sum(found.statuses.values())
     others = ", ".join(f"{count:,} {status}" for status, count in found.statuses.items() if status != "closed")
-    note(f"{total:,} responses; {found.left_out:,} left out because their thought never closed{f' ({others})' if others else ''}")
+    note(
+        f"{total:,} responses; {found.left_out:,} left out because their thought never closed{f' ({others})' if others else ''}"
+    )
     note(f"{len(found.split.short):,} short and {len(found.split.long):,} long: {found.split.rule}")
     for control, direction in found.directions.items():
         norms = direction.vectors.norm(dim=1)
@@ -83,7 +93,8 @@ def steer_command(
     run: Run,
     control: Annotated[list[str] | None, option("--control", help="attn, mlp or both (default: both).")] = None,
     direction_weight: Annotated[
-        list[float] | None, option("--direction-weight", "--alpha", help="Strengths alpha, several at once: -0.2 0 0.2.")
+        list[float] | None,
+        option("--direction-weight", "--alpha", help="Strengths alpha, several at once: -0.2 0 0.2."),
     ] = None,
     layers: Annotated[str, option("--layers", "--layer", help="all, each (the layer scan), 3, 3,5 or 4-9.")] = "all",
     dataset: Datasets = None,
@@ -102,7 +113,16 @@ def steer_command(
     heading(f"Steering {run.source.name}")
     controls = parse_controls(control)
     records = steer(
-        run, controls, direction_weight, layers, one(dataset, "--dataset"), split, limit, max_tokens, direction, parse_columns(columns)
+        run,
+        controls,
+        direction_weight,
+        layers,
+        one(dataset, "--dataset"),
+        split,
+        limit,
+        max_tokens,
+        direction,
+        parse_columns(columns),
     )
     part = "layer_scan" if layers == "each" else "steering"
     figures = steering_figures(records)
@@ -115,7 +135,9 @@ def steer_command(
 
 @command("heads", "thinkedit heads", "thinkedit heads --suppress long --top 20")
 def heads_command(
-    run: Run, suppress: Suppress = "short", top: Annotated[int, option("--top", min=1, help="How many to show (default 10).")] = 10
+    run: Run,
+    suppress: Suppress = "short",
+    top: Annotated[int, option("--top", min=1, help="How many to show (default 10).")] = 10,
 ) -> None:
     """Step 4, the heads: rank all heads by how much they write the unwanted end, with a heat map."""
     from rich import box
@@ -142,7 +164,9 @@ def heads_command(
 )
 def edit_command(
     run: Run,
-    n_heads: Annotated[int | None, option("--n-heads", help="How many of the best heads (default: the paper's, or 4 %).")] = None,
+    n_heads: Annotated[
+        int | None, option("--n-heads", help="How many of the best heads (default: the paper's, or 4 %).")
+    ] = None,
     heads: Annotated[str | None, option("--heads", help="These heads instead: layer:head,layer:head or a JSON file.")] = None,
     strength: Annotated[float, option("--strength", help="1 takes the direction out whole (default 1).")] = 1.0,
     direction: DirectionFile = None,
@@ -151,12 +175,12 @@ def edit_command(
 ) -> None:
     """Step 5, the edit: take the direction out of the chosen heads' output projection and write the model."""
     from thinkedit.edit import parse_heads
-    from thinkedit.pipeline.edit import edit
+    from thinkedit.pipeline.edit import edit_heads
 
     heading(f"Editing {run.source.name}")
-    made = edit(run, parse_heads(heads) if heads else None, n_heads, strength, direction, to, link)
-    named = ", ".join(f"{layer}:{head}" for layer, head in made.edit.heads[:12])
-    note(f"{len(made.edit.heads)} heads ({made.share_of_weights:.2%} of the weights): {named}{' ...' if len(made.edit.heads) > 12 else ''}")
+    made = edit_heads(run, parse_heads(heads) if heads else None, n_heads, strength, direction, to, link)
+    named = ", ".join(f"{layer}:{head}" for layer, head in made.edit.heads)
+    note(f"{len(made.edit.heads)} heads ({made.share_of_weights:.2%} of the weights): {named}")
     note(f"left along the direction after rounding: at most {max(made.left.values()):.1e} of what was there")
     next_steps(("the edited model", str(made.path)), ("evaluate it", run.command("evaluate")))
 
@@ -181,15 +205,26 @@ def evaluate_command(
     columns: Columns = None,
 ) -> None:
     """Step 6, the evaluation: n answers to each question by the base, the edited model and its placebos, in one load."""
+    from thinkedit.pipeline.analyze import as_counted
     from thinkedit.pipeline.evaluate import evaluate
     from thinkedit.report import Evidence
     from thinkedit.report.summary import summarise
 
     heading(f"Evaluating {run.source.name}")
     result = evaluate(
-        run, dataset, split, n_samples, limit, max_tokens, placebos, n_heads or (), strength or (), base_only, parse_columns(columns)
+        run,
+        dataset,
+        split,
+        n_samples,
+        limit,
+        max_tokens,
+        placebos,
+        n_heads or (),
+        strength or (),
+        base_only,
+        parse_columns(columns),
     )
-    show_evaluation(summarise(Evidence(run.source.name, evaluation=result)))
+    show_evaluation(summarise(Evidence(run.source.name, evaluation=as_counted(run, result))))
     next_steps(("the report", run.command("analyze")))
 
 
@@ -211,7 +246,9 @@ def analyze_command(run: Run) -> None:
 )
 def run_command(
     run: Run,
-    model: Annotated[str | None, typer.Argument(help="Short name, hub id or directory (default: tiny).", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Short name, hub id or directory (default: tiny).", show_default=False)
+    ] = None,
     quick: Annotated[bool, option("--quick", help="A small run, to see that all works.")] = False,
     dataset: Datasets = None,
     benchmarks: Annotated[list[str] | None, option("--benchmarks", help="What to evaluate on (repeat for several).")] = None,
@@ -249,8 +286,7 @@ def run_command(
         skip_steering=no_steering,
         skip_scan=no_scan,
     )
-    summary = everything(run, plan)
-    show_evaluation(summary)
+    show_change(everything(run, plan))
     next_steps(
         ("the report", str(run.directory / "report" / "index.html")),
         ("the edited model", str(run.directory / "edited")),
@@ -271,13 +307,30 @@ def say_statuses(records: list) -> None:
 
 
 def show_evaluation(summary: dict) -> None:
+    """The paper's tables, then the verdict."""
     from thinkedit.report.table import to_rich
     from thinkedit.report.tables import evaluation_tables
 
     for table in evaluation_tables(summary):
         show(to_rich(table))
+    show_verdict(summary)
+
+
+def show_change(summary: dict) -> None:
+    """One screen: what the edit changed, with intervals, and the verdict."""
+    from thinkedit.report.table import to_rich
+    from thinkedit.report.tables import change_table
+
     if "verdict" in summary:
-        heading(summary["verdict"]["text"] if isinstance(summary["verdict"], dict) else str(summary["verdict"]))
+        show(to_rich(change_table(summary, summary["verdict"]["primary"]["arm"])))
+    show_verdict(summary)
+
+
+def show_verdict(summary: dict) -> None:
+    if "verdict" in summary:
+        heading(summary["verdict"]["headline"])
+        for sentence in summary["verdict"]["sentences"]:
+            note(sentence)
 
 
 def draw_steering_picture(run: Run, rows: list, part: str) -> Path:

@@ -32,7 +32,8 @@ def option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any
 
 def _common(
     model: Annotated[
-        str | None, option("--model", help="Short name, hub id or directory (default: that of --out, else tiny).", panel=MODEL)
+        str | None,
+        option("--model", help="Short name, hub id or directory (default: that of --out, else tiny).", panel=MODEL),
     ] = None,
     out: Annotated[Path | None, option("--out", help="Run directory (default: runs/<model>).", panel=MODEL)] = None,
     engine: Annotated[str, option("--engine", help="What runs the model: transformers.", panel=MODEL)] = "transformers",
@@ -41,7 +42,9 @@ def _common(
         Literal["float32", "bfloat16", "float16"] | None,
         option("--dtype", help="Number format (default: float32 on CPU, else the checkpoint's).", panel=MODEL),
     ] = None,
-    batch_size: Annotated[int | None, option("--batch-size", min=1, help="Rows at once (default: what fits).", panel=MODEL)] = None,
+    batch_size: Annotated[
+        int | None, option("--batch-size", min=1, help="Rows at once (default: what fits).", panel=MODEL)
+    ] = None,
     data_dir: Annotated[
         Path | None, option("--data-dir", help="Read the benchmarks from files here instead of the hub.", panel=MODEL)
     ] = None,
@@ -50,9 +53,12 @@ def _common(
         option("--prompt", help="The chat template, or the paper's <｜User｜>..<｜Assistant｜>.", panel=ASKING),
     ] = None,
     think_tags: Annotated[
-        tuple[str, str] | None, option("--think-tags", metavar="OPEN CLOSE", help="Where thoughts are not in <think>.", panel=ASKING)
+        tuple[str, str] | None,
+        option("--think-tags", metavar="OPEN CLOSE", help="Where thoughts are not in <think>.", panel=ASKING),
     ] = None,
-    temperature: Annotated[float | None, option("--temperature", help="0 is greedy (default: the model's).", panel=ASKING)] = None,
+    temperature: Annotated[
+        float | None, option("--temperature", help="0 is greedy (default: the model's).", panel=ASKING)
+    ] = None,
     top_p: Annotated[float | None, option("--top-p", help="Nucleus (default: the model's).", panel=ASKING)] = None,
     top_k: Annotated[int | None, option("--top-k", help="0 keeps all (default: the model's).", panel=ASKING)] = None,
     repetition_penalty: Annotated[
@@ -60,7 +66,8 @@ def _common(
     ] = None,
     seed: Annotated[int, option("--seed", help="Seed of all randomness (default 0).", panel=ASKING)] = 0,
     published_quirks: Annotated[
-        bool, option("--published-quirks", help="Compute as the published scripts do, to compare numbers.", panel=ASKING)
+        bool,
+        option("--published-quirks", help="Compute as the published scripts do, to compare numbers.", panel=ASKING),
     ] = False,
     debug: Annotated[bool, option("--debug", help="Show the traceback of an error.", panel=MODEL)] = False,
 ) -> None: ...
@@ -78,7 +85,9 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
         def call(**given: Any) -> None:
             from thinkedit.cli.terminal import Terminal
 
-            common = {n: given.pop(n) if n in shared else given.get(n) for n in inspect.signature(_common).parameters}
+            common: dict[str, Any] = {
+                n: given.pop(n) if n in shared else given.get(n) for n in inspect.signature(_common).parameters
+            }
             common.pop("debug")
             model, out = common.pop("model"), common.pop("out")
             with Run(model, out, Options(**common), Terminal()) as run:

@@ -41,7 +41,9 @@ class Terminal:
 
             yield advance
             elapsed = bar.tasks[task].elapsed or 0.0
-        console.print(f"  [green]✓[/] {escape(title)}  [dim]{done[0]:,} {unit}{'' if done[0] == 1 else 's'} in {elapsed:,.1f} s[/]")
+        console.print(
+            f"  [green]✓[/] {escape(title)}  [dim]{done[0]:,} {unit}{'' if done[0] == 1 else 's'} in {elapsed:,.1f} s[/]"
+        )
 
 
 def heading(text: str) -> None:

@@ -4,6 +4,8 @@ Registered with transformers under the name ATTENTION; the cache travels to it a
 forward. Without one it is ordinary causal attention, rows padded on the right.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -69,7 +71,7 @@ class KeyValueCache:
 
 
 def attention(
-    module: torch.nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -95,7 +97,13 @@ def attention(
         distance = position[:, None] - position
         mask = (distance >= 0) & (distance < sliding_window)
     out = scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=mask is None,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
     )
     return out.transpose(1, 2), None
 
@@ -107,7 +115,11 @@ def _decode(
     rows, heads, _, head_dim = query.shape
     shared = query.view(rows, keys.shape[1], heads // keys.shape[1], head_dim)
     out = scaled_dot_product_attention(
-        shared, keys[:rows, :, : cache.span], values[:rows, :, : cache.span], attn_mask=cache.mask(window), scale=scaling
+        shared,
+        keys[:rows, :, : cache.span],
+        values[:rows, :, : cache.span],
+        attn_mask=cache.mask(window),
+        scale=scaling,
     )
     return out.reshape(rows, 1, heads, values.shape[-1])
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -18,7 +18,7 @@ Biases = Mapping[tuple[int, Control], Tensor]
 class Request:
     """A prompt to complete. `key` is the caller's own; `seed` alone decides the randomness of the completion."""
 
-    key: object
+    key: Any
     prompt_ids: tuple[int, ...]
     seed: int
 
@@ -27,7 +27,7 @@ class Request:
 class Completion:
     """The sampled tokens, an end token that stopped them included. `finish_reason` is "stop" or "length"."""
 
-    key: object
+    key: Any
     token_ids: list[int]
     finish_reason: Literal["stop", "length"]
 

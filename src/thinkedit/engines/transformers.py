@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -130,7 +131,9 @@ class _State:
     seen: Tensor | None
 
     def tensors(self) -> list[Tensor]:
-        return [t for t in (self.seeds, self.lengths, self.counts, self.budgets, self.last, self.out, self.seen) if t is not None]
+        return [
+            t for t in (self.seeds, self.lengths, self.counts, self.budgets, self.last, self.out, self.seen) if t is not None
+        ]
 
 
 class _Batch:
@@ -142,11 +145,11 @@ class _Batch:
         self.longest = 0  # upper bound of the tokens that any row holds
         self.requests: list[Request] = []
         device, shape = engine.device, engine.shape
-        numbers = [torch.zeros(limit, dtype=torch.long, device=device) for _ in range(5)]
+        seeds, lengths, counts, budgets, last = torch.zeros(5, limit, dtype=torch.long, device=device)
         vocabulary = engine.decoder.head.weight.shape[0]
         seen = torch.zeros(limit, vocabulary, dtype=torch.bool, device=device) if sampling.repetition_penalty != 1 else None
         out = torch.zeros(limit, min(sampling.max_tokens, 256), dtype=torch.int32, device=device)
-        self.state = _State(*numbers, out, seen)
+        self.state = _State(seeds, lengths, counts, budgets, last, out, seen)
         self.cache = KeyValueCache(
             shape.layers, limit, shape.key_value_heads, 0, shape.head_dim, engine.decoder.head.weight.new_empty(0)
         )
@@ -235,7 +238,7 @@ class _Batch:
         completions = []
         for row in done:
             tokens = state.out[row, : int(state.counts[row])].tolist()
-            reason = "stop" if bool(ended[row]) else "length"
+            reason: Literal["stop", "length"] = "stop" if bool(ended[row]) else "length"
             completions.append(Completion(self.requests[row].key, tokens, reason))
         kept = n - len(done)
         holes = [row for row in done if row < kept]

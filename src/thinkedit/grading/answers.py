@@ -37,9 +37,7 @@ NUMBER = re.compile(
 LONE_LETTER = re.compile(r"^[ \t*_$(\[]*([A-Z])[ \t*_$)\].]*$", re.MULTILINE)
 NAMED_LETTER = re.compile(r"\b(?:option|choice|answer)[ \t*_$(\[]+([A-Z])\b|\(([A-Z])\)|\*\*([A-Z])\*\*", re.IGNORECASE)
 LISTED_LETTER = re.compile(r"^[ \t*_(\[]*([A-Z])[*_]*[).:][ \t*_]", re.MULTILINE)
-LEADING_LETTER = re.compile(
-    r"[\s*_$(\[{]*(?:\\(?:text|mathrm|mathbf|textbf)\{)?[\s(]*([A-Z])(?![a-zA-Z0-9'\u2019])(?!\s*=)"
-)
+LEADING_LETTER = re.compile(r"[\s*_$(\[{]*(?:\\(?:text|mathrm|mathbf|textbf)\{)?[\s(]*([A-Z])(?![a-zA-Z0-9'\u2019])(?!\s*=)")
 
 
 def final_answer(text: str, form: str, choices: Sequence[str] = ()) -> str | None:

@@ -82,9 +82,7 @@ NUMBERS = [
     re.compile(rf"{SIGN}\(?(?P<top>{DECIMAL})\s*/\s*(?P<bottom>{DECIMAL})\)?"),
     re.compile(rf"{SIGN}(?P<whole>\d+)\s*\\frac\s*\{{\s*(?P<top>\d+)\s*\}}\s*\{{\s*(?P<bottom>\d+)\s*\}}"),
     re.compile(rf"{SIGN}(?P<whole>\d+)\s+(?P<top>\d+)\s*/\s*(?P<bottom>\d+)"),
-    re.compile(
-        rf"{SIGN}(?P<number>{DECIMAL})\s*(?:(?:\\times|\\cdot)\s*10\^|[eE])\{{?\s*(?P<exponent>[-+]?\d{{1,3}})\s*\}}?"
-    ),
+    re.compile(rf"{SIGN}(?P<number>{DECIMAL})\s*(?:(?:\\times|\\cdot)\s*10\^|[eE])\{{?\s*(?P<exponent>[-+]?\d{{1,3}})\s*\}}?"),
     re.compile(rf"{SIGN}(?P<number>{DECIMAL})\s*(?P<scale>{'|'.join(SCALES)})\b[a-zA-Z ]*"),
 ]
 

@@ -1,13 +1,21 @@
 """Step 7, the analysis: gathers what a run has measured and writes its report."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import load_file
+from torch import Tensor
 
+from thinkedit.directions import load_direction
 from thinkedit.files import read_json
+from thinkedit.metrics import published_lengths
 from thinkedit.pipeline.run import Run
 from thinkedit.records import Record
-from thinkedit.report import Evidence, write_report
+from thinkedit.report import Evidence
+from thinkedit.report.write import write_report
+
+Evaluation = dict[str, dict[str, list[Record]]]  # task -> arm -> records
 
 
 def analyze(run: Run) -> dict[str, Any]:
@@ -34,22 +42,34 @@ def gather(run: Run) -> Evidence:
         edited_heads=[tuple(head) for head in read_json(run.directory / "edit.json")["heads"]] if made else [],
         direction=_direction(run) if run.step("extract") else None,
         edit=_edit(run) if made else None,
-        commands=[f"thinkedit run {run.source.name} --seed {run.options.seed}"],
+        commands=[run.command("run")],
     )
 
 
 def _settings(run: Run) -> dict[str, Any]:
     steps = {name: entry["settings"] for name, entry in run.manifest["steps"].items() if entry["settings"]}
-    return {"model": run.source.name, "fingerprint": run.fingerprint[:16], **steps, "versions": run.manifest["versions"]}
+    return {
+        "model": run.source.name,
+        "fingerprint": run.fingerprint[:16],
+        **steps,
+        "versions": run.manifest["versions"],
+    }
 
 
-def _evaluation(run: Run) -> dict[str, dict[str, list[Record]]]:
+def _evaluation(run: Run) -> Evaluation:
     entry = run.step("evaluate")
-    found: dict[str, dict[str, list[Record]]] = {}
+    found: Evaluation = {}
     for key, file in (entry["files"] if entry else {}).items():
         task, arm = key.split("|", 1)
         found.setdefault(task, {})[arm] = run.read_records([file])
-    return found
+    return as_counted(run, found)
+
+
+def as_counted(run: Run, evaluation: Evaluation) -> Evaluation:
+    """The records with their lengths counted our way or, with the published quirks, the published way."""
+    if not run.options.published_quirks:
+        return evaluation
+    return {task: {arm: published_lengths(records) for arm, records in arms.items()} for task, arms in evaluation.items()}
 
 
 def _contributions(run: Run) -> np.ndarray:
@@ -60,10 +80,8 @@ def _contributions(run: Run) -> np.ndarray:
 
 
 def _direction(run: Run) -> dict[str, Any]:
-    from thinkedit.pipeline.steer import find_direction
-
     entry = run.needs("extract", "extract")
-    directions = {control: find_direction(run, control) for control in ("attn", "mlp")}
+    directions = {control: load_direction(run.directory / f"direction-{control}.safetensors") for control in ("attn", "mlp")}
     about: dict[str, Any] = {
         "rule": entry["rule"],
         "short_count": len(entry["short"]),
@@ -77,10 +95,8 @@ def _direction(run: Run) -> dict[str, Any]:
     return about
 
 
-def planted_cosine(vectors, path) -> list[float]:
+def planted_cosine(vectors: Tensor, path: Path) -> list[float]:
     """Cosine of each layer's direction with the one that was planted, whose sign is that of haste: it is turned round."""
-    from safetensors.torch import load_file
-
     haste = load_file(path)["direction"]
     return [float(-(v @ haste) / v.norm().clamp_min(1e-12)) for v in vectors]
 

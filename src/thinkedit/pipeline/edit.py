@@ -42,7 +42,7 @@ def build_edit(run: Run, heads: Sequence[Head] | None, count: int | None, streng
     return make_edit(heads, found.vectors, run.shape.head_dim, strength)
 
 
-def edit(
+def edit_heads(
     run: Run,
     heads: Sequence[Head] | None = None,
     n_heads: int | None = None,

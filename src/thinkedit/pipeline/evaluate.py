@@ -47,7 +47,12 @@ def evaluate(
                     task = get_task(name, columns)
                     shaping = {"edit": edit_hash(edit) if edit else None}
                     file = run.record_file(
-                        "evaluate", f"{slug(task.name)}-{arm.replace(' ', '-')}", max_tokens, defaults.forced_tokens, task.name, **shaping
+                        "evaluate",
+                        f"{slug(task.name)}-{arm.replace(' ', '-')}",
+                        max_tokens,
+                        defaults.forced_tokens,
+                        task.name,
+                        **shaping,
                     )
                     label = Label(run.source.name, edit=None if edit is None else arm)
                     records = responder.answer(task, questions, samples, label, file, advance)
@@ -55,7 +60,13 @@ def evaluate(
                     files[f"{task.name}|{arm}"] = run.relative(file.path)
     finally:
         run.engine.apply(None)
-    settings = {"datasets": list(datasets), "split": split, "n_samples": samples, "limit": limit, "max_tokens": max_tokens}
+    settings = {
+        "datasets": list(datasets),
+        "split": split,
+        "n_samples": samples,
+        "limit": limit,
+        "max_tokens": max_tokens,
+    }
     run.note_files("evaluate", {**settings, "arms": list(arms)}, files)
     return result
 

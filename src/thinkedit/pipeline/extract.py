@@ -10,9 +10,10 @@ import numpy as np
 from thinkedit.activations import Activations, Example, compute_activations, make_example
 from thinkedit.chat import Chat
 from thinkedit.directions import Direction, Split, published_direction, split_by_length, thinking_direction
+from thinkedit.engines.base import Control
 from thinkedit.errors import ThinkEditError
 from thinkedit.pipeline.run import Run, tensor_hash
-from thinkedit.records import Record, read_records
+from thinkedit.records import Record, Status, read_records
 from thinkedit.responses import read_responses
 
 PUBLISHED_CUT = 4096  # tokens at which the published scripts cut a response off
@@ -22,10 +23,10 @@ PUBLISHED_CUT = 4096  # tokens at which the published scripts cut a response off
 class Extraction:
     """`statuses` counts all responses; `split` indexes the rows of `activations`."""
 
-    directions: dict[str, Direction]
+    directions: dict[Control, Direction]
     activations: Activations
     split: Split
-    statuses: dict[str, int]
+    statuses: dict[Status, int]
 
     @property
     def left_out(self) -> int:
@@ -65,7 +66,8 @@ def extract(
             advance=advance,
         )
     split = Split(np.searchsorted(needed, split.short), np.searchsorted(needed, split.long), split.rule)
-    directions = {}
+    directions: dict[Control, Direction] = {}
+    means: dict[Control, np.ndarray] = {"attn": activations.mid, "mlp": activations.post}
     difference = published_direction if run.options.published_quirks else thinking_direction
     described = {
         "model": run.source.name,
@@ -75,8 +77,8 @@ def extract(
         "long": str(len(split.long)),
         "quirks": str(run.options.published_quirks),
     }
-    for control, means in (("attn", activations.mid), ("mlp", activations.post)):
-        directions[control] = Direction(difference(means, split), control, described)
+    for control in means:
+        directions[control] = Direction(difference(means[control], split), control, described)
         directions[control].save(run.directory / f"direction-{control}.safetensors")
     settings = {
         "responses": str(responses) if responses else None,

@@ -64,7 +64,11 @@ class Run:
     """
 
     def __init__(
-        self, model: str | None = None, out: Path | str | None = None, options: Options = Options(), progress: Progress | None = None
+        self,
+        model: str | None = None,
+        out: Path | str | None = None,
+        options: Options = Options(),
+        progress: Progress | None = None,
     ) -> None:
         self.options, self.progress = options, progress or Silent()
         self._given_model, self._given_out = model, Path(out) if out is not None else None
@@ -95,9 +99,10 @@ class Run:
         path = self.directory / "run.json"
         if path.is_file():
             manifest = read_json(path)
-            if manifest.get("fingerprint") != self.fingerprint:
+            made_for = str(manifest.get("fingerprint"))
+            if made_for != self.fingerprint:
                 raise ThinkEditError(
-                    f"{self.directory} belongs to {manifest.get('model')} (fingerprint {str(manifest.get('fingerprint'))[:12]}), "
+                    f"{self.directory} belongs to {manifest.get('model')} (fingerprint {made_for[:12]}), "
                     f"not to {self.source.name} ({self.fingerprint[:12]}).\n"
                     "Give another directory with --out, or the model that it belongs to."
                 )
@@ -132,7 +137,8 @@ class Run:
         return entry
 
     def command(self, command: str) -> str:
-        model = "" if self.source.name == TINY else f" --model {self.source.name}"
+        named = "" if command.split()[0] == "run" else "--model "
+        model = "" if self.source.name == TINY else f" {named}{self.source.name}"
         out = f" --out {self.directory}" if self._given_out else ""
         return f"thinkedit {command}{model}{out}"
 
@@ -208,7 +214,13 @@ class Run:
         from thinkedit.generation import Responder
 
         return Responder(
-            self.engine, self.chat, self.grader, self.sampling(max_tokens), self.options.seed, forced_tokens, self.shape.context
+            self.engine,
+            self.chat,
+            self.grader,
+            self.sampling(max_tokens),
+            self.options.seed,
+            forced_tokens,
+            self.shape.context,
         )
 
     def o_proj_weight(self, layer: int) -> "Tensor":

@@ -140,9 +140,7 @@ def draw_accuracy_by_length(task: dict[str, Any], arms: Sequence[str], path: Pat
             _curve(axes, figures, {"color": _arm_colour(arm, place), "linewidth": 1.9, "label": arm}, 100)
         if task["thresholds"][-1] / max(task["thresholds"][0], 1) > 30:
             axes.set_xscale("log")
-        axes.set(
-            xlabel="threshold (thinking tokens)", ylabel="%", title="Accuracy of thoughts up to a length", ylim=(0, 102)
-        )
+        axes.set(xlabel="threshold (thinking tokens)", ylabel="%", title="Accuracy of thoughts up to a length", ylim=(0, 102))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower right")
 

@@ -72,9 +72,7 @@ def _verdict(arms: dict[str, dict[str, Grid]], primary: str) -> Figures:
     shared = [name for name in first if all(name in part for part in held.values())]
     base, edited = paired(pooled(BASE), pooled(primary))
     draws = {kind: [name for name in shared if placebo_kind(name) == kind] for kind in PLACEBOS}
-    placebos = [
-        placebo(kind, base, edited, {name: pooled(name) for name in names}) for kind, names in draws.items() if names
-    ]
+    placebos = [placebo(kind, base, edited, {name: pooled(name) for name in names}) for kind, names in draws.items() if names]
     accuracy, length = accuracy_difference(base, edited), length_difference(base, edited)
     words = verdict(accuracy, length if length.n else None, placebos, primary)
     return words.as_dict() | {
@@ -89,9 +87,7 @@ def _task(arms: dict[str, Grid], primary: str | None) -> Figures:
     figures: Figures = {
         "thresholds": thresholds.tolist(),
         "histogram_edges": edges.tolist(),
-        "arms": {
-            name: arm_figures(arm, None if placebo_kind(name) else thresholds, edges) for name, arm in arms.items()
-        },
+        "arms": {name: arm_figures(arm, None if placebo_kind(name) else thresholds, edges) for name, arm in arms.items()},
     }
     if BASE in arms:
         base = arms[BASE]

@@ -41,6 +41,31 @@ def evaluation_tables(summary: Summary, published: bool = False) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
+def change_table(summary: Summary, arm: str) -> Table:
+    """What one edit changed: base, edit and their difference, for every task and every group of its questions."""
+    rows: list[list[str | Cell]] = []
+    left_out = 0
+    for name, task in summary["evaluation"].items():
+        if arm not in task.get("comparisons", {}):
+            continue
+        base, edited, change = task["arms"][BASE], task["arms"][arm], task["comparisons"][arm]
+        left_out += base["left_out"] + edited["left_out"]
+        parts = [(name, base, edited, change)]
+        for group, figures in change.get("groups", {}).items():
+            parts.append((f"{name}, {group}", base["groups"][group], edited["groups"][group], figures))
+        for label, old, new, difference in parts:
+            rows.append([label, "accuracy (%)", _point(old["accuracy"], 100), _point(new["accuracy"], 100)])
+            rows[-1].append(_share(difference["accuracy_difference"], signed=True))
+            rows.append(["", "thinking tokens", _point(old["thinking_length"], 1), _point(new["thinking_length"], 1)])
+            rows[-1].append(_tokens(difference["thinking_length_difference"], signed=True))
+    note = f"Paired 95 % intervals over questions. Lengths are of closed thoughts; {left_out:,} others were left out."
+    return Table("change", "What the edit changed", ["questions", "figure", BASE, arm, "difference"], rows, note)
+
+
+def _point(figure: Summary | None, scale: float) -> Cell:
+    return Cell(figure["value"] * scale if figure else None)
+
+
 def steering_table(summary: Summary, part: str = "steering") -> Table | None:
     """A row for each setting of `steering` or `layer_scan`, None without any."""
     rows = summary.get(part, {}).get("rows", [])

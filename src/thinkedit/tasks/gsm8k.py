@@ -15,12 +15,8 @@ from thinkedit.errors import ThinkEditError
 from thinkedit.tasks.base import Question, Task, step_by_step
 from thinkedit.tasks.sources import Source
 
-SOURCE = Source(
-    "openai/gsm8k", ("main",), ("gsm8k_{split}.jsonl", "gsm8k/{split}", "gsm8k_{split}"), ("question", "answer")
-)
-GOLD = re.compile(
-    r"####\s*(?P<sign>[-\u2212+]?)\s*\$?\s*(?P<sign_after>[-\u2212]?)(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)"
-)
+SOURCE = Source("openai/gsm8k", ("main",), ("gsm8k_{split}.jsonl", "gsm8k/{split}", "gsm8k_{split}"), ("question", "answer"))
+GOLD = re.compile(r"####\s*(?P<sign>[-\u2212+]?)\s*\$?\s*(?P<sign_after>[-\u2212]?)(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)")
 
 
 def gold_number(solution: str) -> str:

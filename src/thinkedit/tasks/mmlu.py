@@ -32,9 +32,7 @@ def load(split: str, data_dir: Path | None) -> list[Question]:
                 f"mmlu_elementary_math ({split}), row {index + 1}: the answer {row['answer']!r} is no choice's index."
             )
         gold = LETTERS[row["answer"]]
-        questions.append(
-            Question(f"mmlu_elementary_math/{split}/{index}", row["question"].strip(), gold, "choice", choices)
-        )
+        questions.append(Question(f"mmlu_elementary_math/{split}/{index}", row["question"].strip(), gold, "choice", choices))
     return questions
 
 

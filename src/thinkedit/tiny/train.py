@@ -21,11 +21,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from thinkedit.tiny.problems import make_problem, write_thought
 from thinkedit.tiny.tokenizer import build_tokenizer
@@ -86,7 +87,7 @@ def planted_direction(seed: int, hidden: int) -> Tensor:
     return (d / d.norm()).float()
 
 
-def batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
+def batches(recipe: Recipe, tokenizer: Any) -> Iterator[Batch]:
     rng = random.Random(f"thinkedit tiny training {recipe.seed}")
     opening = "<|assistant|><think>\n"
     while True:
@@ -106,7 +107,8 @@ def batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batc
         examples = sorted(
             ((ids[2 * i], ids[2 * i + 1], plan) for i, plan in enumerate(plans)), key=lambda e: len(e[0]) + len(e[1])
         )
-        groups, group = [], []
+        groups: list[list] = []
+        group: list = []
         for example in examples:
             if (len(group) + 1) * (len(example[0]) + len(example[1])) > recipe.batch_tokens:
                 groups.append(group)

@@ -12,7 +12,7 @@ function resultSection(s) {
     return node;
   }
   const p = v.primary, size = number(Math.abs(p.value) * 100) + " points";
-  const arm = p.arm === "edited" ? "The edit" : "The edit (" + p.arm + ")";
+  const arm = p.arm === "edited" ? "The edit" : "The edit “" + p.arm + "”";
   const claims = { rose: [arm + " raised accuracy by ", el("em", {}, size)], fell: [arm + " lowered accuracy by ", el("em", {}, size)] };
   node.className = "claim-" + v.claim.replace(" ", "-");
   node.append(el("h1", { id: "result-title" }, missing(p.low) ? v.headline : claims[v.claim] || [arm + " has no shown effect on accuracy"]),
@@ -79,7 +79,7 @@ function doneSection(s) {
   const steps = [], heads = s.heads, add = (name, ...text) => steps.push(el("li", {}, el("b", {}, name), el("span", {}, text)));
   if (s.probe) add("Probe", count(s.probe.questions) + " questions answered; " + count(s.probe.statuses.closed) + " closed thoughts" + (s.probe.thinking_length ? ", " + number(s.probe.thinking_length.value) + " tokens on average" : "") + "; " + count(s.probe.left_out) + " left out because they were not closed.");
   const d = s.direction;
-  if (d) add("Direction", "Mean residual stream of " + count(d.long_count) + " long thoughts less that of " + count(d.short_count) + " short ones" + (missing(d.short_below) ? "" : " (under " + count(d.short_below) + ", over " + count(d.long_above) + " tokens)") + ", in every layer.");
+  if (d) add("Direction", "Mean residual stream of " + count(d.long_count) + " long thoughts less that of " + count(d.short_count) + " short ones" + (missing(d.rule) ? "" : " (" + d.rule + ")") + ", in every layer.");
   if (s.steering) add("Steering", plural(new Set(s.steering.rows.map((r) => r.alpha)).size, "strength") + " along the direction, in all layers at once.");
   if (s.layer_scan) add("Layer scan", "The same, one layer at a time.");
   if (heads) add("Heads", count(heads.contributions.length * heads.contributions[0].length) + " heads ranked by what they write along the direction; " + count(heads.edited.length) + " chosen" + (heads.edited.length && heads.edited.length <= 12 ? ": " + heads.edited.map(([l, h]) => "L" + l + "H" + h).join(", ") : "") + ".");
