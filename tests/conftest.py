@@ -3,7 +3,8 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products: threads only wait for each other
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")  # the models are small: more threads only wait for each other
 
 import sys
 from collections.abc import Callable

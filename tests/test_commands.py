@@ -44,7 +44,7 @@ class TestTheWholeRun:
     def test_it_says_what_changed_and_what_to_do_next(self, tiny_run):
         said = tiny_run[1]
         text = " ".join(said.split())
-        assert "Overall accuracy" in text
+        assert "What the edit changed" in text
         assert "report/index.html" in text.replace(" ", "").replace("\n", "")
         assert "evaluate --n-samples 10" in text
 

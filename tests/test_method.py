@@ -175,7 +175,7 @@ def test_placebos_match_the_edit_in_number_and_in_norm():
     random = random_direction(edit, weights, seed=1)
     assert random.heads == edit.heads
     for layer in edit.layers:
-        change = [(e.edited(layer, weights[layer].double()) - weights[layer]).norm() for e in (edit, random)]
+        change = [float((e.edited(layer, weights[layer].double()) - weights[layer]).norm()) for e in (edit, random)]
         assert change[0] == pytest.approx(change[1], rel=1e-9)
         assert abs(edit.directions[layer] @ random.directions[layer]) < 0.9
     with pytest.raises(UsageError, match="too many"):

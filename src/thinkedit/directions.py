@@ -95,8 +95,8 @@ def thinking_direction(means: np.ndarray, split: Split) -> Tensor:
 
 def published_direction(means: np.ndarray, split: Split) -> Tensor:
     """The same the way the published script rounds it: every mean and the difference in bfloat16."""
-    states = torch.from_numpy(np.asarray(means)).bfloat16()
-    return (states[split.long].mean(0) - states[split.short].mean(0)).float()
+    long, short = (torch.from_numpy(means[side]).bfloat16().mean(0) for side in (split.long, split.short))
+    return (long - short).float()
 
 
 def load_direction(path: Path, control: Control | None = None) -> Direction:

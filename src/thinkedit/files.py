@@ -112,7 +112,8 @@ def drop_torn_line(path: Path) -> bool:
                 position = start + newline + 1
                 break
             position = start
-        file.truncate(position)
+        if position < end:
+            file.truncate(position)
     return position < end
 
 

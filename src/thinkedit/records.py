@@ -91,5 +91,7 @@ class RecordFile:
 
     def append(self, records: Iterable[Record]) -> None:
         fresh = list(records)
+        if not fresh:
+            return
         append_json_lines(self.path, (asdict(record) for record in fresh))
         self.records += fresh

@@ -34,6 +34,7 @@ def evaluate(
     samples, limit = samples or defaults.samples, limit or defaults.evaluate_limit
     max_tokens = max_tokens or defaults.evaluate_tokens
     arms: Arms = {"base": None} if base_only else make_arms(run, n_heads, strengths, placebos)
+    run.check_asking()
     loaded = {name: load_questions(name, split, run.options.data_dir, limit, columns) for name in datasets}
     responder = run.responder(max_tokens, defaults.forced_tokens)
     total = samples * len(arms) * sum(len(questions) for questions in loaded.values())

@@ -22,6 +22,7 @@ def generate(
     split = split or (defaults.probe_split if dataset == defaults.probe_dataset else None)
     limit, max_tokens = limit or defaults.probe_limit, max_tokens or defaults.probe_tokens
     task = get_task(dataset, columns)
+    run.check_asking()
     questions = load_questions(dataset, split, run.options.data_dir, limit, columns)
     file = run.record_file("probe", slug(task.name), max_tokens, 0, task.name)
     responder = run.responder(max_tokens, forced_tokens=0)

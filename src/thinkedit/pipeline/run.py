@@ -159,6 +159,11 @@ class Run:
         style = self.options.prompt or ("raw" if self.options.published_quirks else "template")
         return Chat(load_tokenizer(self.source), style, self.options.think_tags)
 
+    def check_asking(self) -> None:
+        """Raises where the model cannot be asked at all, before data is fetched and weights are loaded."""
+        self.chat.prompt_ids("What is 1 + 1?")
+        self.sampling(1)
+
     @cached_property
     def engine(self) -> "TransformersEngine":
         from thinkedit.engines.transformers import TransformersEngine

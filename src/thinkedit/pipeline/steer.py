@@ -37,6 +37,7 @@ def steer(
     task = get_task(dataset, columns)
     hard = task.name.startswith("MATH") and run.defaults.steer_tokens < HARD_STEERING_TOKENS
     max_tokens = max_tokens or (HARD_STEERING_TOKENS if hard else defaults.steer_tokens)
+    run.check_asking()
     questions = load_questions(dataset, split, run.options.data_dir, limit, columns)
     directions = {control: find_direction(run, control, direction) for control in controls}
     settings = [s for control in controls for s in (scan if each else sweep)(control, alphas, chosen)]

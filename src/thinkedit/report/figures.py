@@ -108,7 +108,8 @@ def draw_layer_scan(rows: list[dict[str, Any]], path: Path) -> None:
                 _curve(axes, [(row["layer"], row["thinking_length"]) for row in own if row["alpha"] == alpha], style)
             axes.set(xlabel="layer steered", ylabel="tokens", title=f"One layer at a time, {control}", ylim=(0, None))
             axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=max(1, len(alphas)))
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=len(alphas))
 
 
 def draw_lengths(task: dict[str, Any], arms: Sequence[str], path: Path) -> None:

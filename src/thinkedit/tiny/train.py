@@ -229,7 +229,7 @@ def save(model, tokenizer, direction: Tensor, recipe: Recipe, log: list[dict], o
     tokenizer.save_pretrained(out)
     planted = {"direction": direction}
     save_file(planted, out / "planted.safetensors", metadata={"layer": str(PLANTED_LAYER), "scale": str(recipe.scale)})
-    record = {"recipe": asdict(recipe), "torch": torch.__version__, "log": log[9::10]}
+    record = {"recipe": asdict(recipe), "torch": torch.__version__, "log": log}
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
