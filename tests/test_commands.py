@@ -103,7 +103,7 @@ def test_every_step_on_a_random_checkpoint(checkpoint, thinkedit, tmp_path, arch
     assert thinkedit("generate", *where, *short).code == 0
     extracted = thinkedit("extract", *where, "--responses", responses)
     assert extracted.code == 0, extracted.error
-    assert "31 responses; 1 left out" in extracted.out
+    assert "31 responses; 1 left out: 1 unclosed" in extracted.out
     assert thinkedit("steer", *where, *short, "--direction-weight", "-0.5", "0.5").code == 0
     assert thinkedit("steer", *where, *short, "--layers", "each", "--control", "thinking_length_attn").code == 0
     assert thinkedit("heads", *where).code == 0

@@ -71,11 +71,8 @@ def extract_command(
 
     heading(f"Directions of {run.source.name}")
     found = extract(run, responses, short, long, short_quantile, long_quantile, every)
-    total = sum(found.statuses.values())
-    others = ", ".join(f"{count:,} {status}" for status, count in found.statuses.items() if status != "closed")
-    note(
-        f"{total:,} responses; {found.left_out:,} left out because their thought never closed{f' ({others})' if others else ''}"
-    )
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.left_out.items())
+    note(f"{found.responses:,} responses; {sum(found.left_out.values()):,} left out{f': {reasons}' if reasons else ''}")
     note(f"{len(found.split.short):,} short and {len(found.split.long):,} long: {found.split.rule}")
     for control, direction in found.directions.items():
         norms = direction.vectors.norm(dim=1)

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -90,7 +92,8 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
             }
             common.pop("debug")
             model, out = common.pop("model"), common.pop("out")
-            with Run(model, out, Options(**common), Terminal()) as run:
+            command_line = shlex.join(["thinkedit", *sys.argv[1:]])
+            with Run(model, out, Options(**common), Terminal(), command_line) as run:
                 function(run, **given)
 
         call.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in parameters])  # type: ignore[attr-defined]

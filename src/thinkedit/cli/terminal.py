@@ -1,5 +1,6 @@
 """What the terminal shows: progress with rate and time left, tables, and what to do next."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,9 +31,9 @@ class Terminal:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=console, transient=True) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(escape(title), total=total, rate="")
-            done = [0]
+            done, started = [0], time.monotonic()
 
             def advance(count: int) -> None:
                 done[0] += count
@@ -40,7 +41,7 @@ class Terminal:
                 bar.update(task, advance=count, rate=f"{speed:,.1f}/s" if speed else "")
 
             yield advance
-            elapsed = bar.tasks[task].elapsed or 0.0
+            elapsed = time.monotonic() - started
         console.print(
             f"  [green]✓[/] {escape(title)}  [dim]{done[0]:,} {unit}{'' if done[0] == 1 else 's'} in {elapsed:,.1f} s[/]"
         )

@@ -42,7 +42,7 @@ def gather(run: Run) -> Evidence:
         edited_heads=[tuple(head) for head in read_json(run.directory / "edit.json")["heads"]] if made else [],
         direction=_direction(run) if run.step("extract") else None,
         edit=_edit(run) if made else None,
-        commands=[run.command("run")],
+        commands=run.manifest["commands"],
     )
 
 
@@ -86,7 +86,8 @@ def _direction(run: Run) -> dict[str, Any]:
         "rule": entry["rule"],
         "short_count": len(entry["short"]),
         "long_count": len(entry["long"]),
-        "statuses": entry["statuses"],
+        "responses": entry["responses"],
+        "left_out": entry["left_out"],
         "norms": {control: found.vectors.norm(dim=1).tolist() for control, found in directions.items()},
     }
     planted = run.source.path / "planted.safetensors"

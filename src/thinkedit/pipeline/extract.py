@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from thinkedit.activations import Activations, Example, compute_activations, make_example
-from thinkedit.chat import Chat
 from thinkedit.directions import Direction, Split, published_direction, split_by_length, thinking_direction
 from thinkedit.engines.base import Control
 from thinkedit.errors import ThinkEditError
 from thinkedit.pipeline.run import Run, tensor_hash
-from thinkedit.records import Record, Status, read_records
+from thinkedit.records import Record, read_records
 from thinkedit.responses import read_responses
 
 PUBLISHED_CUT = 4096  # tokens at which the published scripts cut a response off
@@ -21,16 +20,13 @@ PUBLISHED_CUT = 4096  # tokens at which the published scripts cut a response off
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """`statuses` counts all responses; `split` indexes the rows of `activations`."""
+    """`responses` counts all of them, `left_out` those that cannot be read; `split` indexes the rows of `activations`."""
 
     directions: dict[Control, Direction]
     activations: Activations
     split: Split
-    statuses: dict[Status, int]
-
-    @property
-    def left_out(self) -> int:
-        return sum(count for status, count in self.statuses.items() if status != "closed")
+    responses: int
+    left_out: dict[str, int]
 
 
 def extract(
@@ -48,13 +44,13 @@ def extract(
     the short and the long ones.
     """
     records = read_responses(responses, run.chat) if responses else _probe(run)
-    statuses = dict(Counter(record.status for record in records))
-    examples = _examples(records, run.chat, cut=PUBLISHED_CUT if run.options.published_quirks else None)
+    examples, left_out = _examples(records, run)
+    if not examples:
+        raise _nothing_left(left_out, run)
     lengths = [example.thinking_tokens for example in examples]
     split = split_by_length(lengths, short, long, short_quantile, long_quantile)
     needed = np.arange(len(examples)) if every else np.union1d(split.short, split.long)
     chosen = [examples[row] for row in needed]
-    _check_context(chosen, run)
     about = {"fingerprint": run.fingerprint, "prompt": run.chat.style, "dtype": str(run.options.dtype)}
     with run.progress.work("one pass: activations", len(chosen), "response") as advance:
         activations = compute_activations(
@@ -92,32 +88,43 @@ def extract(
         "extract",
         settings,
         rule=split.rule,
-        statuses=statuses,
+        responses=len(records),
+        left_out=dict(left_out),
         short=split.short.tolist(),
         long=split.long.tolist(),
         identity={control: tensor_hash(direction.vectors) for control, direction in directions.items()},
     )
-    return Extraction(directions, activations, split, statuses)
+    return Extraction(directions, activations, split, len(records), dict(left_out))
 
 
 def _probe(run: Run) -> list[Record]:
     return read_records(run.directory / run.needs("generate", "generate")["file"])
 
 
-def _examples(records: Sequence[Record], chat: Chat, cut: int | None) -> list[Example]:
-    examples = []
+def _examples(records: Sequence[Record], run: Run) -> tuple[list[Example], Counter[str]]:
+    """What can be read, and how many records are left out for which reason."""
+    context, quirks = run.shape.context or 1 << 30, run.options.published_quirks
+    examples, left_out = [], Counter[str]()
     for index, record in enumerate(records):
-        if cut is not None and len(record.token_ids) >= cut:
-            continue
-        thought = chat.thought(record.prompt_ids, record.token_ids, at_cap=record.finish_reason == "length")
+        at_cap = record.finish_reason == "length"
+        thought = run.chat.thought(record.prompt_ids, record.token_ids, at_cap)
         example = make_example(index, record.prompt_ids, record.token_ids, thought)
-        if example is not None:
+        if thought.status != "closed":
+            left_out[thought.status] += 1
+        elif example is None:
+            left_out["thought in the prompt alone"] += 1
+        elif quirks and len(record.token_ids) >= PUBLISHED_CUT:
+            left_out[f"cut at {PUBLISHED_CUT:,} tokens"] += 1
+        elif len(example.ids) > context:
+            left_out[f"beyond the context of {context:,} tokens"] += 1
+        else:
             examples.append(example)
-    return examples
+    return examples, left_out
 
 
-def _check_context(examples: Sequence[Example], run: Run) -> None:
-    context = run.shape.context or 1 << 30
-    longest = max(len(example.ids) for example in examples)
-    if longest > context:
-        raise ThinkEditError(f"A response has {longest} tokens with its prompt, but the model's context ends at {context}.")
+def _nothing_left(left_out: Counter[str], run: Run) -> ThinkEditError:
+    counted = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+    hint = ""
+    if left_out["absent"] and run.chat.style == "raw":
+        hint = "\nThe raw prompt does not open the thought; if a chat template opened these, add --prompt template."
+    return ThinkEditError(f"No response has a closed thought that can be read ({counted}), so there is no direction.{hint}")

@@ -69,8 +69,9 @@ class Run:
         out: Path | str | None = None,
         options: Options = Options(),
         progress: Progress | None = None,
+        command_line: str | None = None,
     ) -> None:
-        self.options, self.progress = options, progress or Silent()
+        self.options, self.progress, self.command_line = options, progress or Silent(), command_line
         self._given_model, self._given_out = model, Path(out) if out is not None else None
         self._exit = ExitStack()
 
@@ -106,8 +107,12 @@ class Run:
                     f"not to {self.source.name} ({self.fingerprint[:12]}).\n"
                     "Give another directory with --out, or the model that it belongs to."
                 )
-            return manifest
-        manifest = {"model": self.source.name, "fingerprint": self.fingerprint, "versions": versions(), "steps": {}}
+        else:
+            manifest = {"model": self.source.name, "fingerprint": self.fingerprint, "steps": {}}
+        manifest["versions"] = versions()
+        commands = manifest.setdefault("commands", [])
+        if self.command_line and self.command_line not in commands:
+            commands.append(self.command_line)
         write_json(path, manifest)
         return manifest
 

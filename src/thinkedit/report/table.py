@@ -2,13 +2,22 @@
 
 import csv
 import io
+import math
 from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import rich.table
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+
+
+def rounded(value: float, digits: int) -> float:
+    """Ties go away from zero, as on the page (Python's own rounding sends them to the even digit); never -0."""
+    if not math.isfinite(value):
+        return value
+    return float(Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)) + 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +38,7 @@ class Cell:
     def number(self, value: float) -> str:
         if self.tiny and 0 < value < 10.0**-self.digits:
             return f"< {10.0**-self.digits:.{self.digits}f}"
-        value = round(value, self.digits) + 0.0
+        value = rounded(value, self.digits)
         return f"{value:{'+' if self.signed and value else ''},.{self.digits}f}".replace("-", "\N{MINUS SIGN}")
 
     def __str__(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from thinkedit.metrics import Grid, paired, rows_of
 from thinkedit.report.measures import accuracy_difference, figure, grain, length_difference
+from thinkedit.report.table import rounded
 from thinkedit.statistics import Estimate, mean_estimate
 
 Claim = Literal["rose", "fell", "not shown"]
@@ -112,7 +113,7 @@ def verdict(
 
 def signed(share: float) -> str:
     """A share as signed points: 0.034 is +3.4."""
-    points = round(share * 100, 1) + 0.0
+    points = rounded(share * 100, 1)
     return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}") if points else "0.0"
 
 
