@@ -89,6 +89,18 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
+def test_a_directory_of_something_else_is_never_replaced(tmp_path):
+    base = make_checkpoint(tmp_path / "base", "llama")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").touch()
+    for out in (tmp_path / "mine", tmp_path):
+        with pytest.raises(ThinkEditError, match="not overwritten"):
+            write_edited(base, an_edit(base), out)
+    assert (tmp_path / "mine" / "precious").exists()
+    write_edited(base, an_edit(base), tmp_path / "out")
+    write_edited(base, an_edit(base), tmp_path / "out")
+
+
 def broken(path, how):
     weights = path / "model.safetensors"
     if how == "truncated":

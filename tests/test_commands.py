@@ -83,6 +83,21 @@ class TestTheWholeRun:
         assert done.code == 0
         assert len(list((out / "evaluate").glob("tiny-edited-n=*"))) == 4
 
+    def test_splits_and_settings_never_mix_in_a_report(self, tiny_run, thinkedit, tmp_path):
+        out = shutil.copytree(tiny_run[0], tmp_path / "run")
+        small = ("--out", out, "--limit", 4, "--n-samples", 2)
+        assert thinkedit("evaluate", *small, "--split", "test", "--placebos", 0).code == 0
+        assert thinkedit("analyze", "--out", out).code == 0
+        arms = json.loads((out / "summary.json").read_text())["evaluation"]["tiny"]["arms"]
+        assert {name: arm["questions"] for name, arm in arms.items()} == {"base": 4, "edited": 4}
+
+    def test_one_layer_does_not_pass_for_all(self, tiny_run, thinkedit, tmp_path):
+        out = shutil.copytree(tiny_run[0], tmp_path / "run")
+        steer = ("steer", "--out", out, "--control", "attn", "--direction-weight", "0.1", "--limit", 4)
+        assert thinkedit(*steer, "--layer", 2).code == 0
+        (path,) = (out / "steer").glob("tiny-attn-L2-+0.1-*")
+        assert {record.layer for record in read_records(path)} == {2}
+
     def test_another_model_is_kept_out(self, tiny_run, thinkedit, checkpoint):
         done = thinkedit("generate", "--out", tiny_run[0], "--model", checkpoint("llama"))
         assert done.code == 1
@@ -149,6 +164,7 @@ def test_the_papers_spellings_are_understood():
     assert normalise(given) == (wanted, True)
     assert normalise(["generate", "--vllm"])[0] == ["generate", "--engine", "vllm"]
     assert normalise(["run", "--n-heads", "5", "tiny"])[0] == ["run", "--n-heads", "5", "tiny"]
+    assert normalise(["steer", "--direction-weight", "--limit", "3"])[0] == ["steer", "--direction-weight", "--limit", "3"]
 
 
 def remove_tokenizer(path):
@@ -221,6 +237,9 @@ class TestBadInput:
         self.expect(thinkedit("generate", *out, "--dataset", "tiny", "gsm8k"), 2, "one value")
         self.expect(thinkedit("generate", *out, "--limit", 0), 2, "limit")
         self.expect(thinkedit("steer", *out, "--control", "both"), 2, "attn, mlp")
+        self.expect(thinkedit("analyze", *out), 1, "no results yet")
+        self.expect(thinkedit("edit", *out, "--heads", "0:1", "--n-heads", 2), 2, "not both")
+        assert thinkedit("edit", *out, "--strength", "0.5", "1").code == 2
         self.expect(thinkedit("generate", *out, "--device", "cuda"), 2, "CUDA|cuda") if not torch.cuda.is_available() else None
 
 

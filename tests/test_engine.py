@@ -114,14 +114,18 @@ def test_an_edit_switches_on_and_off_without_a_trace(checkpoint):
     assert all(torch.equal(value, before[name]) for name, value in engine.model.state_dict().items())
 
 
-def test_out_of_memory_halves_the_batch_and_changes_nothing(checkpoint, monkeypatch):
+@pytest.mark.parametrize("start", [0, 5, 20, 25])
+def test_out_of_memory_at_any_step_halves_the_batch_and_changes_nothing(checkpoint, monkeypatch, start):
     engine = engine_for(checkpoint("llama"), batch_size=8)
     sampling = Sampling(40, temperature=1.0)
     wanted = answers(engine, requests(), sampling)
     forward = engine.decoder.body.forward
 
+    calls = []
+
     def starved(input_ids, *args, **kwargs):
-        if input_ids.shape[0] > 3:
+        calls.append(input_ids.shape[0])
+        if input_ids.shape[0] > 3 and len(calls) > start:
             raise torch.OutOfMemoryError("no more than three rows fit")
         return forward(input_ids, *args, **kwargs)
 

@@ -10,14 +10,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from thinkedit.edit import Edit, left_along
+from thinkedit.edit import Edit, left_along, save_edit
 from thinkedit.errors import ThinkEditError
 from thinkedit.files import whole_directory
 from thinkedit.models import read_config, read_shape
@@ -27,7 +26,19 @@ FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F
 O_PROJ = re.compile(r"(?:^|\.)layers\.(\d+)\.self_attn\.o_proj\.weight$")
 FICLONE = 0x40049409  # Linux: let the file system share the blocks of two files until one is written
 FINGERPRINT_BYTES = 65536
-IDENTITY_FILES = ("config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja")
+MARK = "edit.json"  # lies in every edited model; a directory without it is never replaced
+IDENTITY_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +124,17 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def write_edited(
-    base: Path, edit: Edit, out: Path, link: bool = False, extra: Callable[[Path], None] | None = None
-) -> dict[int, float]:
+def write_edited(base: Path, edit: Edit, out: Path, link: bool = False, **about: object) -> dict[int, float]:
     """Writes the edited model to `out`, whole or not at all; gives what is left along v in each layer after rounding.
 
-    `link` makes hard links of the files that are not written. `extra` adds files of its own before the end.
+    `link` makes hard links of the files that are not written. The edit lies beside the model as `edit.json`, with `about`.
     """
     if out.resolve() == base.resolve():
         raise ThinkEditError(f"{out} is the base model itself; give another directory, the base is never written.")
     if read_config(base).get("quantization_config"):
         raise ThinkEditError(f"{base} is quantised; its matrices cannot be edited in place. Edit the unquantised model.")
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARK).is_file())):
+        raise ThinkEditError(f"{out} is there already and is no edited model of this program; it is not overwritten.")
     checkpoint = Checkpoint(base)
     shape = read_shape(base)
     for layer in edit.layers:
@@ -147,8 +158,8 @@ def write_edited(
             with (temporary / place.file.name).open("rb+") as file:
                 file.seek(place.start)
                 file.write(after.contiguous().view(torch.uint8).numpy().tobytes())
-        if extra is not None:
-            extra(temporary)
+        (temporary / MARK).unlink(missing_ok=True)  # the base may be an edited model itself
+        save_edit(edit, temporary / MARK, **about, left_along_direction={str(k): v for k, v in left.items()})
         _flush(temporary)
     return left
 

@@ -125,7 +125,10 @@ def _load_published(path: Path, control: Control | None) -> Direction:
     if not isinstance(vectors, Tensor):
         raise ThinkEditError(f"{path} holds a {type(vectors).__name__}, expected one tensor [layers, 1, hidden].")
     controls: tuple[Control, ...] = ("attn", "mlp")
-    control = control or next((name for name in controls if name in path.stem), None)
+    named = next((name for name in controls if name in path.stem), None)
+    if control and named and control != named:
+        raise UsageError(f"{path.name} is an {named} direction by its name, but it is asked for as {control}; give --control.")
+    control = control or named
     if control is None:
         raise UsageError(f"{path.name} does not say whether it is an attn or an mlp direction; give --control.")
     vectors = vectors.squeeze(1) if vectors.ndim == 3 and vectors.shape[1] == 1 else vectors

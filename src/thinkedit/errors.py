@@ -7,6 +7,12 @@ class ThinkEditError(Exception):
     exit_code = 1
 
 
+class Interrupted(ThinkEditError):
+    """The user stopped it."""
+
+    exit_code = 130
+
+
 class UsageError(ThinkEditError):
     """The command itself asks for something that makes no sense."""
 

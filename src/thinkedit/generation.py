@@ -12,6 +12,7 @@ from thinkedit.progress import Advance
 from thinkedit.records import Record, RecordFile
 from thinkedit.tasks.base import Question, Task
 
+PORTION = 512  # requests after which cut thoughts get their forced answers and are written
 WRITE_EVERY = 64  # records, or
 WRITE_SECONDS = 2.0
 
@@ -49,30 +50,29 @@ class Responder:
     ) -> list[Record]:
         """Adds to `file` what it lacks of `samples` answers to each question; gives the records asked for."""
         known = {question.id: question for question in questions}
-        check_same_data(file, known)
+        prompts = {question.id: self._prompt(task, question) for question in questions}
+        check_same_data(file, known, prompts)
         done = {record.key for record in file.records}
         jobs = [(q, s) for s in range(samples) for q in questions if (q.id, s) not in done]
         advance(samples * len(questions) - len(jobs))
-        prompts = {question.id: self._prompt(task, question) for question, _ in jobs}
-        requests = [Request((q.id, s), prompts[q.id], request_seed(self.seed, task.name, q.id, s)) for q, s in jobs]
-        seeds = {request.key: request.seed for request in requests}
-
-        def record(completion: Completion) -> Record:
-            question_id, sample = completion.key
-            return self._record(
-                task, known[question_id], sample, seeds[completion.key], prompts[question_id], completion, label
-            )
-
         writer = _Writer(file, self.grader, self.chat, advance)
-        cut: list[Record] = []
-        for completion in self.engine.generate(requests, self.sampling):
-            made = record(completion)
-            if made.status == "truncated" and self.forced_tokens:
-                cut.append(made)
-            else:
+        for start in range(0, len(jobs), PORTION):
+            requests = [
+                Request((q.id, s), prompts[q.id], request_seed(self.seed, task.name, q.id, s))
+                for q, s in jobs[start : start + PORTION]
+            ]
+            seeds = {request.key: request.seed for request in requests}
+            cut: list[Record] = []
+            for completion in self.engine.generate(requests, self.sampling):
+                question_id, sample = completion.key
+                seed, prompt = seeds[completion.key], prompts[question_id]
+                made = self._record(task, known[question_id], sample, seed, prompt, completion, label)
+                if made.status == "truncated" and self.forced_tokens:
+                    cut.append(made)
+                else:
+                    writer.add(made)
+            for made in self._force(cut):
                 writer.add(made)
-        for made in self._force(cut):
-            writer.add(made)
         writer.flush()
         return [r for r in file.records if r.question_id in known and r.sample < samples]
 
@@ -125,7 +125,10 @@ class Responder:
         requests = []
         for record in records:
             room = self.context - len(record.prompt_ids) - len(suffix) - self.forced_tokens
-            thought = record.token_ids[: max(0, room)]
+            if room <= 0:
+                yield record  # the context has no room for an answer
+                continue
+            thought = record.token_ids[:room]
             prompt = (*record.prompt_ids, *thought, *suffix)
             requests.append(Request(record.key, prompt, request_seed(record.seed, "forced answer", *record.key)))
         for completion in self.engine.generate(requests, replace(self.sampling, max_tokens=self.forced_tokens)):
@@ -166,11 +169,14 @@ def grade(records: Sequence[Record], grader: Grader, closing: str = "</think>") 
     return [r.graded(v.answer, v.correct, v.reason) for r, v in zip(records, verdicts, strict=True)]
 
 
-def check_same_data(file: RecordFile, questions: dict[str, Question]) -> None:
-    """Raises where earlier records answer other questions under the same ids: the data has changed."""
+def check_same_data(file: RecordFile, questions: dict[str, Question], prompts: dict[str, tuple[int, ...]]) -> None:
+    """Raises where earlier records answer other questions under the same ids: the data or the template has changed."""
     for record in file.records:
         question = questions.get(record.question_id)
-        if question is not None and (question.text, question.gold) != (record.question, record.gold):
+        if question is None:
+            continue
+        asked = (question.text, question.gold, list(question.choices), list(prompts[question.id]))
+        if asked != (record.question, record.gold, record.choices or [], record.prompt_ids):
             raise ThinkEditError(
                 f"The data has changed: question {record.question_id} reads differently from the one that was answered in "
                 f"{file.path}.\nUse another run directory (--out) for the new data."

@@ -1,7 +1,6 @@
 """Models: their short names, where they are, what is inside of them, and whether the method fits them."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,7 @@ class ModelSource:
     @property
     def slug(self) -> str:
         """A name for directories."""
-        return Path(self.name).name if Path(self.name).exists() else self.name.replace("/", "--")
+        return Path(self.name).resolve().name if Path(self.name).exists() else self.name.replace("/", "--")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +156,14 @@ def load_model(source: ModelSource, device: "torch.device", dtype: str | None = 
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(source.path), dtype=chosen, attn_implementation=ATTENTION, local_files_only=True, use_safetensors=True
-        )
+        ).to(device)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ThinkEditError(f"{source.name} cannot be loaded: {str(error).strip() or repr(error)}") from None
     except Exception as error:
         if type(error).__module__.startswith("safetensors"):
             raise ThinkEditError(f"The weights of {source.name} are damaged: {error}") from None
         raise
-    return model.to(device).eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def choose_device(name: str | None = None) -> "torch.device":
@@ -187,7 +186,3 @@ def default_heads(name: str, shape: Shape) -> int:
     if name == TINY:
         return 3
     return PAPER_HEADS.get(name.lower()) or hub_names.get(name) or max(1, round(0.04 * shape.all_heads))
-
-
-def offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "0").lower() in {"1", "true", "yes", "on"}

@@ -13,10 +13,10 @@ QUESTION_NAMES = ("question", "problem", "prompt", "instruction")
 RESPONSE_NAMES = ("response", "completion", "output", "generated_text", "text")
 
 
-def read_responses(path: Path, chat: Chat, ask=lambda question: question) -> list[Record]:
+def read_responses(path: Path, chat: Chat) -> list[Record]:
     """Records from a .jsonl file or a .json list of objects with a question and a response (or records of ours).
 
-    `ask` renders the user's message. Each response is tokenised behind the prompt of the chat template; where the
+    Each response is tokenised behind the prompt of the chat template; where the
     template opens the thought, the response begins inside of it. Raises ThinkEditError naming the line that is wrong.
     """
     records = []
@@ -29,7 +29,7 @@ def read_responses(path: Path, chat: Chat, ask=lambda question: question) -> lis
                 raise ThinkEditError(f"{path}, line {number}: {error}") from None
         question = _field(row, QUESTION_NAMES, path, number)
         response = _field(row, RESPONSE_NAMES, path, number)
-        records.append(_make(question, response, row, number - 1, chat, ask))
+        records.append(_make(question, response, row, number - 1, chat))
     if not records:
         raise ThinkEditError(f"{path} holds no responses.")
     return records
@@ -50,15 +50,15 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _field(row: dict[str, Any], names: tuple[str, ...], path: Path, number: int) -> str:
     for name in names:
-        if isinstance(row.get(name), str) and row[name].strip():
+        if isinstance(row.get(name), str) and (row[name].strip() or names is RESPONSE_NAMES):
             return row[name]
     raise ThinkEditError(
         f"{path}, line {number}: expected a text under {' or '.join(names)}; the fields are {', '.join(row) or 'none'}."
     )
 
 
-def _make(question: str, response: str, row: dict[str, Any], index: int, chat: Chat, ask) -> Record:
-    prompt_ids = chat.prompt_ids(ask(question))
+def _make(question: str, response: str, row: dict[str, Any], index: int, chat: Chat) -> Record:
+    prompt_ids = chat.prompt_ids(question)
     opening = chat.think_tags[0]
     opened = chat.thought(prompt_ids, [], at_cap=False).status != "absent"
     if opened and response.lstrip().startswith(opening):  # the thought would be opened twice

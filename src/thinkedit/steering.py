@@ -13,25 +13,27 @@ from thinkedit.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One way of steering: `layer` None means every layer of `layers`."""
+    """One way of steering: `layer` None means every layer of `layers`, a `subset` of all or not."""
 
     control: Control
     alpha: float
     layer: int | None
     layers: tuple[int, ...]
+    subset: bool = False
 
     @property
     def name(self) -> str:
-        where = "all" if self.layer is None else f"L{self.layer}"
+        where = "L" + "+".join(map(str, self.layers)) if self.layer is not None or self.subset else "all"
         return f"{self.control}-{where}-{self.alpha:+g}"
 
     def biases(self, direction: Direction) -> Biases:
         return {(layer, self.control): self.alpha * direction.vectors[layer].double() for layer in self.layers}
 
 
-def sweep(control: Control, alphas: Sequence[float], layers: Sequence[int]) -> list[Setting]:
-    """Every strength over all of `layers` at once."""
-    return [Setting(control, alpha, None, tuple(layers)) for alpha in alphas]
+def sweep(control: Control, alphas: Sequence[float], layers: Sequence[int], count: int) -> list[Setting]:
+    """Every strength over all of `layers` at once; `count` is the number of layers that there are."""
+    one = layers[0] if len(layers) == 1 else None
+    return [Setting(control, alpha, one, tuple(layers), subset=len(layers) < count) for alpha in alphas]
 
 
 def scan(control: Control, alphas: Sequence[float], layers: Sequence[int]) -> list[Setting]:

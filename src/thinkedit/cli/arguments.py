@@ -2,7 +2,8 @@
 
 # Options that take several values, written after one another (or comma-separated, or repeated).
 NUMBERS = {"--direction-weight", "--n-heads", "--strength"}
-LISTS = NUMBERS | {"--dataset", "--control"}
+LISTS = NUMBERS | {"--dataset", "--control", "--benchmarks"}
+WITH_NUMBERS = {"steer", "evaluate"}  # commands in which the numbers are lists; elsewhere they are single values
 RENAMED = {"--alpha": "--direction-weight", "--layer": "--layers"}
 CONTROLS = {"thinking_length_attn": "attn", "thinking_length_mlp": "mlp"}
 
@@ -12,7 +13,8 @@ def normalise(arguments: list[str]) -> tuple[list[str], bool]:
     out: list[str] = []
     current: str | None = None
     debug = False
-    for argument in arguments:
+    lists = LISTS if set(arguments[:1]) <= WITH_NUMBERS else LISTS - NUMBERS
+    for place, argument in enumerate(arguments):
         if argument == "--debug":
             debug = True
         elif argument.startswith("--") and len(argument) > 2:
@@ -22,19 +24,25 @@ def normalise(arguments: list[str]) -> tuple[list[str], bool]:
             if name == "--vllm":
                 out += ["--engine", "vllm"]
                 current = None
-            elif name in LISTS:
+            elif name in lists:
                 current = name
                 if equals:
                     out += _values(name, value)
+                elif not _is_value(name, arguments[place + 1 : place + 2]):
+                    out.append(name)  # the parser says that a value is missing
             else:
                 out.append(name + equals + value)
                 current = None
-        elif current is not None and (_is_number(argument) or (current not in NUMBERS and argument[:1] != "-")):
+        elif current is not None and _is_value(current, [argument]):
             out += _values(current, argument)
         else:
             out.append(argument)
             current = None
     return out, debug
+
+
+def _is_value(name: str, following: list[str]) -> bool:
+    return any(_is_number(text) or (name not in NUMBERS and text[:1] != "-") for text in following)
 
 
 def _values(name: str, text: str) -> list[str]:

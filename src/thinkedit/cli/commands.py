@@ -52,7 +52,7 @@ def generate_command(
 @command(
     "extract",
     "thinkedit extract",
-    "thinkedit extract --short 100 --long 1000",
+    "thinkedit extract --short 20 --long 120",
     "thinkedit extract --model deepseek-qwen-1.5b --responses responses.jsonl",
 )
 def extract_command(
@@ -263,7 +263,7 @@ def run_command(
     no_scan: Annotated[bool, option("--no-scan", help="Leave the layer scan out.")] = False,
 ) -> None:
     """The whole method: probe, direction, steering, layer scan, heads, edit, evaluation and report. Resumes."""
-    from thinkedit.pipeline.everything import QUICK_ALPHAS, Plan, everything
+    from thinkedit.pipeline.everything import Plan, everything
 
     heading(f"ThinkEdit on {run.source.name}  ({run.shape.layers} layers x {run.shape.heads} heads, {run.directory})")
     plan = Plan(
@@ -273,7 +273,7 @@ def run_command(
         questions=questions or (60 if quick else None),
         samples=n_samples or (2 if quick else None),
         max_tokens=max_tokens,
-        alphas=QUICK_ALPHAS if quick else None,
+        alphas=run.defaults.alphas[:: len(run.defaults.alphas) // 2] if quick else None,
         n_heads=n_heads,
         strength=strength,
         suppress=suppress,

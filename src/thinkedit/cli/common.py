@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from thinkedit.errors import UsageError
+from thinkedit.errors import Interrupted, UsageError
 from thinkedit.pipeline.run import Options, Run
 
 MODEL = "Model and machine"
@@ -93,8 +93,12 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
             common.pop("debug")
             model, out = common.pop("model"), common.pop("out")
             command_line = shlex.join(["thinkedit", *sys.argv[1:]])
-            with Run(model, out, Options(**common), Terminal(), command_line) as run:
-                function(run, **given)
+            try:
+                with Run(model, out, Options(**common), Terminal(), command_line) as run:
+                    function(run, **given)
+            except KeyboardInterrupt:  # the parser would end the program without a word
+                kept = "What was finished is kept; the same command goes on from there."
+                raise Interrupted(f"Interrupted. {kept}") from None
 
         call.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in parameters])  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -81,11 +81,12 @@ class TransformersEngine:
         budgets = [self._budget(request, sampling) for request in pending]
         longest = max(len(request.prompt_ids) + budget for request, budget in zip(pending, budgets, strict=True))
         rows = min(len(pending), self.batch_size or self._rows_that_fit(longest))
-        batch = _Batch(self, sampling, rows)
+        batch = _Batch(self, sampling, rows, longest)
         while pending or batch.rows:
             try:
                 batch.admit(pending)
-                yield from batch.step()
+                yield from batch.collect()
+                batch.step()
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise
@@ -139,8 +140,8 @@ class _State:
 class _Batch:
     """Rows 0..rows-1 are at work. A row that ends is overwritten by the last one; free rows take new prompts."""
 
-    def __init__(self, engine: TransformersEngine, sampling: Sampling, limit: int) -> None:
-        self.engine, self.sampling, self.limit = engine, sampling, limit
+    def __init__(self, engine: TransformersEngine, sampling: Sampling, limit: int, most_tokens: int) -> None:
+        self.engine, self.sampling, self.limit, self.most_tokens = engine, sampling, limit, most_tokens
         self.rows = 0
         self.longest = 0  # upper bound of the tokens that any row holds
         self.requests: list[Request] = []
@@ -210,11 +211,10 @@ class _Batch:
             state.seen[rows, tokens] = True
 
     @torch.inference_mode()
-    def step(self) -> list[Completion]:
-        """Hands out the rows that have ended, then appends one token to each of the others."""
-        finished = self._collect()
+    def step(self) -> None:
+        """Appends one token to each row."""
         if self.rows == 0:
-            return finished
+            return
         state, n = self.state, self.rows
         self._make_room(self.longest + 1)
         self.cache.append(state.lengths[:n], self.longest)
@@ -225,9 +225,9 @@ class _Batch:
         self._take(torch.arange(n, device=self.engine.device), logits)
         state.lengths[:n] += 1
         self.longest += 1
-        return finished
 
-    def _collect(self) -> list[Completion]:
+    def collect(self) -> list[Completion]:
+        """Hands out the rows that have ended and closes the gaps that they leave."""
         state, n = self.state, self.rows
         ended = torch.isin(state.last[:n], self.engine.end_ids)
         if self.sampling.ignore_eos:
@@ -258,7 +258,8 @@ class _Batch:
 
     def _make_room(self, tokens: int) -> None:
         if tokens > self.cache.capacity:
-            self.cache.resize(self.limit, -(-max(tokens, 2 * self.cache.capacity, 256) // 64) * 64)
+            doubled = max(tokens, 2 * self.cache.capacity, 256)
+            self.cache.resize(self.limit, min(doubled, max(tokens, self.most_tokens)))
         out = self.state.out
         if int(self.state.counts[: self.rows].max() if self.rows else 0) >= out.shape[1]:
             grown = out.new_zeros(out.shape[0], 2 * out.shape[1])

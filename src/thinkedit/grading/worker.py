@@ -20,6 +20,7 @@ def serve(timeout: float, memory: int) -> None:
     logging.disable(logging.CRITICAL)
     sys.setrecursionlimit(3000)
     from math_verify import LatexExtractionConfig, parse, verify
+    from sympy import S
 
     config = [LatexExtractionConfig()]
 
@@ -27,11 +28,18 @@ def serve(timeout: float, memory: int) -> None:
     def read(expression: str) -> list:
         return parse(f"${expression}$", config, fallback_mode="no_fallback", parsing_timeout=None)
 
+    def unbounded(parsed: list) -> bool:
+        """Whether infinity or nan is in it; comparing those with numbers has given either answer."""
+        return any(hasattr(e, "has") and e.has(S.Infinity, S.NegativeInfinity, S.ComplexInfinity, S.NaN) for e in parsed)
+
     def equal(gold: str, answer: str) -> bool | None:
         given = read(answer)
         if not given:
             return None
-        return bool(verify(read(gold), given, timeout_seconds=None, allow_set_relation_comp=True))
+        wanted = read(gold)
+        if unbounded(given) and not unbounded(wanted):
+            return False
+        return bool(verify(wanted, given, timeout_seconds=None, allow_set_relation_comp=True))
 
     try:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -46,7 +54,9 @@ def serve(timeout: float, memory: int) -> None:
             verdict = equal(*json.loads(line))
         except MemoryError:
             os._exit(3)  # what is left of this process is not to be trusted
-        except (Exception, RecursionError):
+        except RecursionError:
+            os._exit(3)
+        except Exception:
             verdict = None
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(json.dumps(verdict), file=answers, flush=True)

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from thinkedit.directions import load_direction
+from thinkedit.errors import ThinkEditError
 from thinkedit.files import read_json
 from thinkedit.metrics import published_lengths
 from thinkedit.pipeline.run import Run
@@ -20,6 +21,8 @@ Evaluation = dict[str, dict[str, list[Record]]]  # task -> arm -> records
 
 def analyze(run: Run) -> dict[str, Any]:
     """Writes `summary.json` and `report/`; gives the summary."""
+    if not run.manifest["steps"]:
+        raise ThinkEditError(f"{run.directory} holds no results yet; first run: {run.command('run')}")
     with run.progress.work("report", 1, "page") as advance:
         summary = write_report(gather(run), run.directory)
         advance(1)

@@ -24,6 +24,7 @@ class Defaults:
     alphas: tuple[float, ...] = PAPER_ALPHAS
     scan_limit: int = 100
     evaluate_datasets: tuple[str, ...] = PAPER_BENCHMARKS
+    evaluate_split: str | None = None
     evaluate_limit: int | None = None
     evaluate_tokens: int = 16384
     samples: int = 10
@@ -40,6 +41,7 @@ EMBEDDED = Defaults(
     steer_tokens=256,
     alphas=(-0.3, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.3),
     evaluate_datasets=(TINY,),
+    evaluate_split="dev",
     evaluate_limit=200,
     evaluate_tokens=256,
     samples=2,

@@ -8,7 +8,7 @@ import torch
 
 from thinkedit.checkpoint import write_edited
 from thinkedit.edit import Edit, Head, check_heads, make_edit, save_edit
-from thinkedit.errors import UsageError
+from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.files import content_hash, read_json
 from thinkedit.heads import chosen_heads
 from thinkedit.models import default_heads
@@ -52,11 +52,10 @@ def edit_heads(
     link: bool = False,
 ) -> Edited:
     """Writes `edit.json` and the edited model (`edited/`, or the directory `to`), tokenizer and all."""
+    if heads is not None and n_heads is not None:
+        raise UsageError("Give either the heads themselves or their number, not both.")
     made = build_edit(run, heads, n_heads, strength, direction)
     out = to or run.directory / "edited"
-    with run.progress.work("writing the edited model", 1, "model") as advance:
-        left = write_edited(run.source.path, made, out, link)
-        advance(1)
     total = sum(torch.Size(place.shape).numel() for place in run.checkpoint.tensors.values())
     share = len(made.heads) * run.shape.head_dim * run.shape.hidden / total
     about = {
@@ -64,22 +63,32 @@ def edit_heads(
         "model": run.source.name,
         "base_fingerprint": run.fingerprint,
         "direction_fingerprint": tensor_hash(find_direction(run, "attn", direction).vectors),
-        "left_along_direction": {str(layer): value for layer, value in left.items()},
         "share_of_weights": share,
     }
-    save_edit(made, run.directory / "edit.json", **about)
-    settings = {"n_heads": len(made.heads), "strength": strength, "direction": str(direction) if direction else None}
+    with run.progress.work("writing the edited model", 1, "model") as advance:
+        left = write_edited(run.source.path, made, out, link, **about)
+        advance(1)
+    save_edit(made, run.directory / "edit.json", **about, left_along_direction={str(k): v for k, v in left.items()})
+    settings = {"n_heads": len(made.heads), "strength": strength, "direction": str(direction.resolve()) if direction else None}
     run.note("edit", settings, identity=edit_hash(made), path=str(out))
     return Edited(made, out, left, share)
 
 
 def current_edit(run: Run) -> Edit:
-    """The edit that `edit.json` of this run describes."""
+    """The edit that `edit.json` of this run describes. Raises where its direction is no longer what it was."""
     entry = run.needs("edit", "edit")
     value = read_json(run.directory / "edit.json")
-    direction = entry["settings"]["direction"]
     heads = [(int(layer), int(head)) for layer, head in value["heads"]]
-    return build_edit(run, heads, None, float(value["strength"]), Path(direction) if direction else None)
+    made = build_edit(run, heads, None, float(value["strength"]), edit_direction(run))
+    if edit_hash(made) != entry["identity"]:
+        raise ThinkEditError(f"The direction has changed since the edit was made. Make it again: {run.command('edit')}")
+    return made
+
+
+def edit_direction(run: Run) -> Path | None:
+    """The file of the direction that the edit was made with; None for this run's own."""
+    path = run.needs("edit", "edit")["settings"]["direction"]
+    return Path(path) if path else None
 
 
 def edit_hash(made: Edit) -> str:

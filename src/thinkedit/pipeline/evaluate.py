@@ -1,12 +1,13 @@
 """Step 6, the evaluation: n answers to each question by the base, the edit, its doses and its placebos, in one load."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from thinkedit.edit import Edit, random_direction, random_heads
 from thinkedit.errors import UsageError
 from thinkedit.generation import Label
-from thinkedit.pipeline.edit import build_edit, current_edit, edit_hash
-from thinkedit.pipeline.generate import slug
+from thinkedit.pipeline.edit import build_edit, current_edit, edit_direction, edit_hash
+from thinkedit.pipeline.generate import slug, source_of
 from thinkedit.pipeline.run import Run
 from thinkedit.pipeline.steer import find_direction
 from thinkedit.records import Record
@@ -31,22 +32,24 @@ def evaluate(
     """Records by task and arm, kept in `evaluate/`. `n_heads` and `strengths` add doses to the edit of `edit.json`."""
     defaults = run.defaults
     datasets = tuple(datasets or defaults.evaluate_datasets)
+    split = split or defaults.evaluate_split
     samples, limit = samples or defaults.samples, limit or defaults.evaluate_limit
     max_tokens = max_tokens or defaults.evaluate_tokens
     arms: Arms = {"base": None} if base_only else make_arms(run, n_heads, strengths, placebos)
     run.check_asking()
+    edited = arms.get("edited")
     loaded = {name: load_questions(name, split, run.options.data_dir, limit, columns) for name in datasets}
     responder = run.responder(max_tokens, defaults.forced_tokens)
     total = samples * len(arms) * sum(len(questions) for questions in loaded.values())
     result: dict[str, dict[str, list[Record]]] = {}
-    files: dict[str, str] = {}
+    files: dict[str, Any] = {}
     try:
         with run.progress.work(f"evaluation: {', '.join(loaded)}, {len(arms)} models", total, "response") as advance:
             for arm, edit in arms.items():
                 run.engine.apply(edit)
                 for name, questions in loaded.items():
                     task = get_task(name, columns)
-                    shaping = {"edit": edit_hash(edit) if edit else None}
+                    shaping = {"edit": edit_hash(edit) if edit else None, "source": source_of(name, split)}
                     file = run.record_file(
                         "evaluate",
                         f"{slug(task.name)}-{arm.replace(' ', '-')}",
@@ -58,7 +61,7 @@ def evaluate(
                     label = Label(run.source.name, edit=None if edit is None else arm)
                     records = responder.answer(task, questions, samples, label, file, advance)
                     result.setdefault(task.name, {})[arm] = records
-                    files[f"{task.name}|{arm}"] = run.relative(file.path)
+                    files[f"{task.name}|{arm}"] = run.file_entry(file, records, samples)
     finally:
         run.engine.apply(None)
     settings = {
@@ -68,23 +71,26 @@ def evaluate(
         "limit": limit,
         "max_tokens": max_tokens,
     }
-    run.note_files("evaluate", {**settings, "arms": list(arms)}, files)
+    shared = [split, limit, samples, max_tokens, run.shaping(), edit_hash(edited) if edited else None]
+    run.note_files("evaluate", {**settings, "arms": list(arms)}, shared, files)
     return result
 
 
 def make_arms(run: Run, n_heads: Sequence[int], strengths: Sequence[float], placebos: int | None) -> Arms:
     """The base, the edit, its doses, and `placebos` draws of each kind of placebo (None: as many as the defaults say)."""
-    edit = current_edit(run)
+    edit, path = current_edit(run), edit_direction(run)
     arms: Arms = {"base": None, "edited": edit}
-    for count in n_heads or ([len(edit.heads)] if strengths else []):
-        for strength in strengths or [1.0]:
-            arms[f"edited n={count} strength={strength:g}"] = build_edit(run, None, count, strength, None)
+    for strength in strengths or [1.0]:
+        doses = [build_edit(run, None, count, strength, path) for count in n_heads]
+        if strengths and not n_heads:
+            doses = [build_edit(run, edit.heads, None, strength, path)]
+        arms |= {f"edited n={len(dose.heads)} strength={strength:g}": dose for dose in doses}
     draws = run.defaults.placebos if placebos is None else placebos
     if draws < 0:
         raise UsageError(f"--placebos must be 0 or more, not {draws}.")
     if not draws:
         return arms
-    direction = find_direction(run, "attn").vectors
+    direction = find_direction(run, "attn", path).vectors
     weights = {layer: run.o_proj_weight(layer) for layer in edit.layers}
     seed = run.options.seed
     for draw in range(draws):

@@ -38,9 +38,6 @@ class Plan:
     skip_scan: bool = False
 
 
-QUICK_ALPHAS = (-0.2, 0.0, 0.1)
-
-
 def everything(run: Run, plan: Plan = Plan()) -> dict[str, Any]:
     """Probe, direction, steering, layer scan, heads, edit, evaluation and report; gives the summary."""
     dataset, max_tokens = plan.dataset, plan.max_tokens

@@ -12,7 +12,7 @@ from thinkedit.directions import Direction, Split, published_direction, split_by
 from thinkedit.engines.base import Control
 from thinkedit.errors import ThinkEditError
 from thinkedit.pipeline.run import Run, tensor_hash
-from thinkedit.records import Record, read_records
+from thinkedit.records import Record
 from thinkedit.responses import read_responses
 
 PUBLISHED_CUT = 4096  # tokens at which the published scripts cut a response off
@@ -51,7 +51,7 @@ def extract(
     split = split_by_length(lengths, short, long, short_quantile, long_quantile)
     needed = np.arange(len(examples)) if every else np.union1d(split.short, split.long)
     chosen = [examples[row] for row in needed]
-    about = {"fingerprint": run.fingerprint, "prompt": run.chat.style, "dtype": str(run.options.dtype)}
+    about = {"fingerprint": run.fingerprint, "prompt": run.chat.style, "dtype": run.shaping()["dtype"]}
     with run.progress.work("one pass: activations", len(chosen), "response") as advance:
         activations = compute_activations(
             run.engine.decoder,
@@ -98,7 +98,7 @@ def extract(
 
 
 def _probe(run: Run) -> list[Record]:
-    return read_records(run.directory / run.needs("generate", "generate")["file"])
+    return run.read_records([run.needs("generate", "generate")["file"]])
 
 
 def _examples(records: Sequence[Record], run: Run) -> tuple[list[Example], Counter[str]]:

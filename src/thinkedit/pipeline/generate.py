@@ -19,18 +19,24 @@ def generate(
     """Samples one response a question into `probe/`; gives all of them. A second call continues the first."""
     defaults = run.defaults
     dataset = dataset or defaults.probe_dataset
-    split = split or (defaults.probe_split if dataset == defaults.probe_dataset else None)
     limit, max_tokens = limit or defaults.probe_limit, max_tokens or defaults.probe_tokens
     task = get_task(dataset, columns)
+    split = split or ("train" if "train" in task.splits else task.default_split)
     run.check_asking()
     questions = load_questions(dataset, split, run.options.data_dir, limit, columns)
-    file = run.record_file("probe", slug(task.name), max_tokens, 0, task.name)
+    file = run.record_file("probe", slug(task.name), max_tokens, 0, task.name, source=source_of(dataset, split))
     responder = run.responder(max_tokens, forced_tokens=0)
     with run.progress.work(f"probe: {task.name}", len(questions), "response") as advance:
         records = responder.answer(task, questions, 1, Label(run.source.name), file, advance)
     settings = {"dataset": dataset, "split": split, "limit": limit, "max_tokens": max_tokens}
-    run.note("generate", settings, file=run.relative(file.path), questions=len(questions))
+    entry = run.file_entry(file, records, 1)
+    run.note("generate", settings, file=entry, identity=[entry, len(questions)])
     return records
+
+
+def source_of(dataset: str, split: str | None) -> list[str | None]:
+    """What tells the questions of two tasks of one name apart: the split, and where a local file lies."""
+    return [str(Path(dataset).resolve()) if Path(dataset).is_file() else None, split]
 
 
 def slug(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from thinkedit.files import content_hash, exclusive, read_json, write_json
 from thinkedit.models import TINY, ModelSource, Shape, find_model, load_tokenizer, read_shape
 from thinkedit.pipeline.defaults import Defaults, defaults_for
 from thinkedit.progress import Progress, Silent
-from thinkedit.records import RecordFile
+from thinkedit.records import Record, RecordFile, read_records
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from thinkedit.generation import Responder
     from thinkedit.grading import Grader
 
-STEPS = ("generate", "extract", "steer", "scan", "heads", "edit", "evaluate", "analyze")
 # What has to be made again when a step comes out differently.
 DEPENDENTS = {
+    "generate": ("extract", "steer", "scan", "heads", "edit", "evaluate"),
     "extract": ("steer", "scan", "heads", "edit", "evaluate"),
     "heads": ("edit", "evaluate"),
     "edit": ("evaluate",),
@@ -91,7 +91,7 @@ class Run:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._exit.close()
 
     # -------------------------------------------------------------------------------------------------- the manifest
@@ -110,9 +110,7 @@ class Run:
         else:
             manifest = {"model": self.source.name, "fingerprint": self.fingerprint, "steps": {}}
         manifest["versions"] = versions()
-        commands = manifest.setdefault("commands", [])
-        if self.command_line and self.command_line not in commands:
-            commands.append(self.command_line)
+        manifest.setdefault("commands", [])
         write_json(path, manifest)
         return manifest
 
@@ -120,16 +118,20 @@ class Run:
         """Writes down what a step did; what depends on it is forgotten if it came out differently."""
         entry = {"settings": dict(settings), **made}
         before = self.manifest["steps"].get(step)
-        if before is not None and before.get("identity") != made.get("identity"):
+        foreign = step == "generate" and (self.step("extract") or {}).get("settings", {}).get("responses")
+        if before is not None and before.get("identity") != made.get("identity") and not foreign:
             for dependent in DEPENDENTS.get(step, ()):
                 self.manifest["steps"].pop(dependent, None)
         self.manifest["steps"][step] = entry
+        if self.command_line and self.command_line not in self.manifest["commands"]:
+            self.manifest["commands"].append(self.command_line)
         write_json(self.directory / "run.json", self.manifest)
 
-    def note_files(self, step: str, settings: Mapping[str, Any], files: Mapping[str, str]) -> None:
-        """The same for a step whose record files add up over several calls."""
-        before = self.manifest["steps"].get(step, {}).get("files", {})
-        self.note(step, settings, files={**before, **files})
+    def note_files(self, step: str, settings: Mapping[str, Any], shared: Any, files: Mapping[str, Any]) -> None:
+        """The same for a step whose record files add up over several calls, as long as what they share is equal."""
+        before, key = self.manifest["steps"].get(step, {}), content_hash(shared)
+        kept = before.get("files", {}) if before.get("shared") == key else {}
+        self.note(step, settings, shared=key, files={**kept, **files})
 
     def step(self, name: str) -> dict[str, Any] | None:
         return self.manifest["steps"].get(name)
@@ -241,26 +243,45 @@ class Run:
     def record_file(self, step: str, name: str, max_tokens: int, forced_tokens: int, task: str, **shaping: Any) -> RecordFile:
         """The file of records with exactly these settings: they are hashed into its name, so that none ever mix."""
         shaped = {
-            "fingerprint": self.fingerprint,
+            **self.shaping(),
             "task": task,
-            "prompt": self.chat.style,
-            "think_tags": self.chat.think_tags,
-            "sampling": asdict(self.sampling(max_tokens)),
+            "max_tokens": max_tokens,
             "forced_tokens": forced_tokens,
-            "seed": self.options.seed,
-            "dtype": self.options.dtype,
-            "quirks": self.options.published_quirks,
             **shaping,
         }
         return RecordFile(self.directory / step / f"{name}-{content_hash(shaped)}.jsonl")
 
-    def relative(self, path: Path) -> str:
-        return str(path.relative_to(self.directory))
+    def shaping(self) -> dict[str, Any]:
+        """What shapes every answer of this run, besides question, caps, steering and edit."""
+        from thinkedit.models import choose_device
 
-    def read_records(self, names: Iterable[str]) -> list:
-        from thinkedit.records import read_records
+        on_cpu = choose_device(self.options.device).type == "cpu"
+        return {
+            "fingerprint": self.fingerprint,
+            "prompt": self.chat.style,
+            "think_tags": list(self.chat.think_tags),
+            "sampling": asdict(self.sampling(1)),
+            "seed": self.options.seed,
+            "dtype": self.options.dtype or ("float32" if on_cpu else "as stored"),
+            "quirks": self.options.published_quirks,
+        }
 
-        return [record for name in names for record in read_records(self.directory / name)]
+    def file_entry(self, file: RecordFile, asked: Sequence[Record], samples: int) -> dict[str, Any]:
+        """A records file as run.json names it: with the questions that were asked for, where it holds others too."""
+        ids = {record.question_id for record in asked}
+        more = any(record.question_id not in ids for record in file.records)
+        path = str(file.path.relative_to(self.directory))
+        return {"path": path, "samples": samples, "only": sorted(ids) if more else None}
+
+    def read_records(self, entries: Iterable[Mapping[str, Any]]) -> list[Record]:
+        """The records that the entries ask for, and no others that their files hold."""
+        found: list[Record] = []
+        for entry in entries:
+            only = None if entry["only"] is None else set(entry["only"])
+            for record in read_records(self.directory / entry["path"]):
+                if record.sample < entry["samples"] and (only is None or record.question_id in only):
+                    found.append(record)
+        return found
 
 
 def tensor_hash(tensor: "Tensor") -> str:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from thinkedit.directions import Direction, check_fits, load_direction
 from thinkedit.engines.base import Control
 from thinkedit.errors import UsageError
 from thinkedit.generation import Label
 from thinkedit.pipeline.defaults import HARD_STEERING_TOKENS, SCAN_ALPHAS
-from thinkedit.pipeline.generate import slug
+from thinkedit.pipeline.generate import slug, source_of
 from thinkedit.pipeline.run import Run, tensor_hash
 from thinkedit.records import Record
 from thinkedit.steering import parse_layers, scan, sweep
@@ -40,10 +41,14 @@ def steer(
     run.check_asking()
     questions = load_questions(dataset, split, run.options.data_dir, limit, columns)
     directions = {control: find_direction(run, control, direction) for control in controls}
-    settings = [s for control in controls for s in (scan if each else sweep)(control, alphas, chosen)]
+    settings = [
+        setting
+        for control in controls
+        for setting in (scan(control, alphas, chosen) if each else sweep(control, alphas, chosen, run.shape.layers))
+    ]
     responder = run.responder(max_tokens, defaults.forced_tokens)
     records: list[Record] = []
-    files: dict[str, str] = {}
+    files: dict[str, Any] = {}
     title = f"{'layer scan' if each else 'steering'}: {task.name}, {len(settings)} settings"
     try:
         with run.progress.work(title, len(settings) * len(questions), "response") as advance:
@@ -55,18 +60,23 @@ def steer(
                     max_tokens,
                     defaults.forced_tokens,
                     task.name,
+                    source=source_of(dataset, split),
                     direction=tensor_hash(directions[setting.control].vectors),
                     control=setting.control,
                     alpha=setting.alpha,
                     layers=setting.layers,
                 )
                 label = Label(run.source.name, setting.control, setting.alpha, setting.layer)
-                records += responder.answer(task, questions, 1, label, file, advance)
-                files[f"{task.name}|{setting.name}"] = run.relative(file.path)
+                answered = responder.answer(task, questions, 1, label, file, advance)
+                records += answered
+                files[f"{task.name}|{setting.name}"] = run.file_entry(file, answered, 1)
     finally:
         run.engine.steer(None)
-    asked = {"dataset": dataset, "split": split, "limit": limit, "alphas": list(alphas), "layers": layers}
-    run.note_files("scan" if each else "steer", {**asked, "controls": list(controls), "max_tokens": max_tokens}, files)
+    asked = {"dataset": dataset, "split": split, "limit": limit, "layers": layers, "max_tokens": max_tokens}
+    hashes = {control: tensor_hash(found.vectors) for control, found in directions.items()}
+    shared = [asked, run.shaping(), str(direction)]
+    settings_made = {**asked, "alphas": list(alphas), "controls": list(controls), "directions": hashes}
+    run.note_files("scan" if each else "steer", settings_made, shared, files)
     return records
 
 
