@@ -226,6 +226,7 @@ class _Batch:
         state.lengths[:n] += 1
         self.longest += 1
 
+    @torch.inference_mode()
     def collect(self) -> list[Completion]:
         """Hands out the rows that have ended and closes the gaps that they leave."""
         state, n = self.state, self.rows
@@ -266,6 +267,7 @@ class _Batch:
             grown[:, : out.shape[1]] = out
             self.state.out = grown
 
+    @torch.inference_mode()
     def halve(self, pending: "deque[Request]") -> None:
         """Gives half of the rows back to the queue; they start again later and come out the same."""
         self.limit = max(1, self.limit // 2)
