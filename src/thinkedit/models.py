@@ -156,7 +156,8 @@ def load_model(source: ModelSource, device: "torch.device", dtype: str | None = 
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(source.path), dtype=chosen, attn_implementation=ATTENTION, local_files_only=True, use_safetensors=True
-        ).to(device)
+        )
+        model = model.to(device)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ThinkEditError(f"{source.name} cannot be loaded: {str(error).strip() or repr(error)}") from None
     except Exception as error:
