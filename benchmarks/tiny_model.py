@@ -18,6 +18,7 @@ from thinkedit.metrics import by_group, grid, paired
 from thinkedit.pipeline.analyze import planted_cosine
 from thinkedit.records import Record
 from thinkedit.report.measures import accuracy, accuracy_difference, length_difference, thinking_length
+from thinkedit.report.verdict import placebo
 from thinkedit.statistics import spearman
 
 LAYERS = (0, 1)  # where the direction is planted: rush in layer 0, rush and care in layer 1
@@ -102,9 +103,11 @@ def main() -> None:
         claim("edit: other topics change", cost.value, cost.value >= -0.02, cost.low, cost.high)
         grown = length_difference(*paired(grid(base), grid(edited)))
         claim("edit: thinking length changes", grown.value, grown.low > 0, grown.low, grown.high)
+        rushed_arms = {arm: split_groups(records)["rushed"] for arm, records in arms.items()}
         for kind in ("random heads", "random direction"):
-            draws = [difference(base, records, "rushed").value for arm, records in arms.items() if arm.startswith(kind)]
-            claim(f"{kind}: mean gain of {len(draws)} draws", float(np.mean(draws)), np.mean(draws) < effect.value / 5)
+            draws = {arm: part for arm, part in rushed_arms.items() if arm.startswith(kind)}
+            mean = placebo(kind, rushed_arms["base"], rushed_arms["edited"], draws).mean
+            claim(f"{kind}: mean gain of {len(draws)} draws", mean.value, mean.value < effect.value / 5, mean.low, mean.high)
 
         rank(run, "long")
         made = edit_heads(run)
