@@ -1,6 +1,6 @@
 """Measures on the embedded model's test split what docs/tiny-model.md says of it.
 
-    python benchmarks/tiny_model.py --out /tmp/tiny-test [--split test] [--questions 2000]
+    python benchmarks/tiny_model.py --out runs/tiny-test [--split test] [--questions 2000]
 
 Prints one line a claim with its figure, its 95 % interval and whether it is met, and writes figures.json beside the run.
 The test split is for the shipped weights, once; anything that is tuned is tuned on --split dev.
