@@ -14,6 +14,7 @@ from random_models import make_checkpoint
 from safetensors.torch import load_file, save_file
 
 from thinkedit.cli.arguments import normalise
+from thinkedit.cli.common import load_commands
 from thinkedit.records import read_records
 
 COMMANDS = ("generate", "extract", "steer", "heads", "edit", "evaluate", "analyze", "run")
@@ -141,8 +142,7 @@ def test_every_help_has_an_example_that_parses(thinkedit, command, monkeypatch):
     assert examples
     from typer.main import get_command
 
-    from thinkedit.cli.commands import app
-
+    app = load_commands()
     for example in examples:
         arguments, _ = normalise(shlex.split(example)[1:])
         get_command(app).commands[arguments[0]].make_context(command, arguments[1:])  # raises on what it does not know

@@ -13,9 +13,9 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        from thinkedit.cli.commands import app
+        from thinkedit.cli.common import load_commands
 
-        app(arguments, prog_name="thinkedit")
+        load_commands()(arguments, prog_name="thinkedit")
     except ThinkEditError as error:
         if debug:
             raise

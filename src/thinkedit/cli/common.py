@@ -1,6 +1,7 @@
 """The options that every command has, and how a command is made of a function with options of its own."""
 
 import functools
+import importlib
 import inspect
 import shlex
 import sys
@@ -10,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from thinkedit.errors import Interrupted, UsageError
+from thinkedit.cli.options import option
+from thinkedit.errors import Interrupted
 from thinkedit.pipeline.run import Options, Run
 
 MODEL = "Model and machine"
@@ -26,10 +28,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-
-
-def option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **more)
 
 
 def _common(
@@ -75,15 +73,22 @@ def _common(
 ) -> None: ...
 
 
+MODULES = ("steps", "editing", "results")  # in the order in which --help lists their commands
+
+
+def load_commands() -> typer.Typer:
+    for module in MODULES:
+        importlib.import_module(f"thinkedit.cli.{module}")
+    return app
+
+
 def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Registers `function(run, **own options)` as a command that also has the common options."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(function, eval_str=True).parameters
         shared = {n: p for n, p in inspect.signature(_common, eval_str=True).parameters.items() if n not in own}
-        parameters = [p for n, p in own.items() if n != "run"] + list(shared.values())
 
-        @functools.wraps(function)
         def call(**given: Any) -> None:
             from thinkedit.cli.terminal import Terminal
 
@@ -93,41 +98,47 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
             common.pop("debug")
             model, out = common.pop("model"), common.pop("out")
             command_line = shlex.join(["thinkedit", *sys.argv[1:]])
-            try:
-                with Run(model, out, Options(**common), Terminal(), command_line) as run:
-                    function(run, **given)
-            except KeyboardInterrupt:  # the parser would end the program without a word
-                kept = "What was finished is kept; the same command goes on from there."
-                raise Interrupted(f"Interrupted. {kept}") from None
+            with Run(model, out, Options(**common), Terminal(), command_line) as run:
+                function(run, **given)
 
-        call.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in parameters])  # type: ignore[attr-defined]
-        call.__annotations__ = {p.name: p.annotation for p in parameters}
-        lines = "\n\n".join(f"    $ {example}" for example in examples)
-        app.command(name, help=inspect.getdoc(function), epilog=f"[bold]Examples[/]\n\n{lines}")(call)
+        _register(name, call, function, [p for n, p in own.items() if n != "run"] + list(shared.values()), examples)
         return function
 
     return register
 
 
-def one(values: list[str] | None, name: str) -> str | None:
-    """The only value of an option that some commands take several of."""
-    if values and len(values) > 1:
-        raise UsageError(f"{name} takes one value here, not {len(values)}: {', '.join(values)}.")
-    return values[0] if values else None
+def standalone(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Registers a command that works on files of any origin, outside of a run."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())
+        debug = inspect.signature(_common, eval_str=True).parameters["debug"]
+
+        def call(debug: bool, **given: Any) -> None:
+            function(**given)
+
+        _register(name, call, function, [*own, debug], examples)
+        return function
+
+    return register
 
 
-def parse_columns(text: str | None) -> dict[str, str] | None:
-    """Columns of a local file from "question=problem,answer=solution"."""
-    if text is None:
-        return None
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(name and equals and column for name, equals, column in pairs):
-        raise UsageError(f"--columns {text!r} is not understood; write --columns question=problem,answer=solution.")
-    return {name.strip(): column.strip() for name, _, column in pairs}
+def _register(
+    name: str,
+    call: Callable[..., None],
+    function: Callable[..., None],
+    parameters: list[inspect.Parameter],
+    examples: tuple[str, ...],
+) -> None:
+    @functools.wraps(function)
+    def guarded(**given: Any) -> None:
+        try:
+            call(**given)
+        except KeyboardInterrupt:  # the parser would end the program without a word
+            kept = "What was finished is kept; the same command goes on from there."
+            raise Interrupted(f"Interrupted. {kept}") from None
 
-
-def parse_controls(values: list[str] | None) -> tuple[Literal["attn", "mlp"], ...]:
-    chosen = tuple(dict.fromkeys(values or ("attn", "mlp")))
-    if not set(chosen) <= {"attn", "mlp"}:
-        raise UsageError(f"--control takes attn, mlp or both, not {', '.join(chosen)}.")
-    return chosen  # type: ignore[return-value]
+    guarded.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in parameters])  # type: ignore[attr-defined]
+    guarded.__annotations__ = {p.name: p.annotation for p in parameters}
+    lines = "\n\n".join(f"    $ {example}" for example in examples)
+    app.command(name, help=inspect.getdoc(function), epilog=f"[bold]Examples[/]\n\n{lines}")(guarded)
