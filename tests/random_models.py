@@ -51,18 +51,21 @@ SIZES = {
     "bos_token_id": None,
     "pad_token_id": 256,
 }
+OWN_SIZES = {"qwen2": {"head_dim": 16}}  # hidden / heads, as its configurations have it
 ARCHITECTURES = {
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
-    "llama-biases": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True)),
-    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**(SIZES | {"head_dim": 16}), tie_word_embeddings=True)),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, tie_word_embeddings=True)),
-    "mistral": lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None)),
+    "llama": lambda sizes: LlamaForCausalLM(LlamaConfig(**sizes)),
+    "llama-biases": lambda sizes: LlamaForCausalLM(LlamaConfig(**sizes, attention_bias=True, mlp_bias=True)),
+    "qwen2": lambda sizes: Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=True)),
+    "qwen3": lambda sizes: Qwen3ForCausalLM(Qwen3Config(**sizes, tie_word_embeddings=True)),
+    "mistral": lambda sizes: MistralForCausalLM(MistralConfig(**sizes, sliding_window=None)),
 }
 
 
-def make_checkpoint(directory: Path, architecture: str = "qwen2", seed: int = 0, dtype=torch.float32, **tokenizer) -> Path:
+def make_checkpoint(
+    directory: Path, architecture: str = "qwen2", seed: int = 0, dtype=torch.float32, sizes: dict | None = None, **tokenizer
+) -> Path:
     torch.manual_seed(seed)
-    model = ARCHITECTURES[architecture]()
+    model = ARCHITECTURES[architecture](SIZES | OWN_SIZES.get(architecture, {}) | (sizes or {}))
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.1)

@@ -102,7 +102,7 @@ def test_an_interrupted_pass_goes_on_and_a_moved_threshold_computes_only_what_is
     class Killed(Exception):
         pass
 
-    def kill(count: int) -> None:
+    def kill(count: int, *, kept: bool = False) -> None:
         advanced.append(count)
         if len(advanced) == 2:
             raise Killed

@@ -29,6 +29,7 @@ from thinkedit.architecture import Decoder
 from thinkedit.chat import Thought
 from thinkedit.errors import ThinkEditError
 from thinkedit.files import content_hash
+from thinkedit.progress import Advance, ignore
 
 BATCH_TOKENS = 4096  # padding included
 
@@ -84,7 +85,7 @@ def compute_activations(
     path: Path,
     about: dict[str, str],
     final_norm: bool = False,
-    advance: Callable[[int], None] = lambda _n: None,
+    advance: Advance = ignore,
 ) -> Activations:
     """Fills `path` for `examples`, taking over what an earlier file or an interrupted one holds of them.
 
@@ -96,12 +97,12 @@ def compute_activations(
     metadata = {**about, "final_norm": str(final_norm), "keys": json.dumps(keys)}
     known = _Known([path, partial], metadata)
     if known.is_exactly(path, keys):
-        advance(len(examples))
+        advance(len(examples), kept=True)
         return load_activations(path)
     fresh = path.with_name(f".{path.stem}.new.safetensors")
     _create(fresh, decoder, examples, metadata)
     arrays, _ = tensor_map.open_arrays(fresh, writable=True)
-    advance(known.copy_into(arrays, keys))
+    advance(known.copy_into(arrays, keys), kept=True)
     for array in arrays.values():
         if isinstance(array, np.memmap):
             array.flush()

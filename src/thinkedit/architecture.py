@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from thinkedit.errors import ThinkEditError
+from thinkedit.models import ModelSource
 
 
 class Decoder:
@@ -113,3 +114,22 @@ class Decoder:
             f"{type(self.model).__name__} cannot be steered or edited by this method: {why}.\n"
             "Llama, Qwen2, Qwen3, Mistral and models built like them can."
         )
+
+
+def probe_small(source: ModelSource) -> None:
+    """The same probe on one random layer of the model's configuration, for engines that load the model themselves."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(str(source.path), local_files_only=True)
+        text = config.get_text_config()
+        text.num_hidden_layers, text.vocab_size, text.pad_token_id = 1, 64, None
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[:1]
+        if getattr(text, "intermediate_size", None):
+            text.intermediate_size = min(text.intermediate_size, 64)
+        config.quantization_config = None
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ThinkEditError(f"Whether {source.name} can be steered or edited could not be found out: {error}") from None
+    Decoder(model.eval())

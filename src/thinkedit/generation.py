@@ -1,18 +1,18 @@
 """Questions in, records out: asks an engine, finds the thoughts, forces answers where a thought was cut, grades, writes."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from thinkedit.chat import Chat
 from thinkedit.engines.base import Completion, Engine, Request, Sampling, request_seed
 from thinkedit.errors import ThinkEditError
 from thinkedit.grading import Grader
-from thinkedit.progress import Advance
-from thinkedit.records import Record, RecordFile
+from thinkedit.progress import Advance, ignore
+from thinkedit.records import THINK_TAGS, Record, RecordFile
 from thinkedit.tasks.base import Question, Task
 
-PORTION = 512  # requests after which cut thoughts get their forced answers and are written
 WRITE_EVERY = 64  # records, or
 WRITE_SECONDS = 2.0
 
@@ -39,68 +39,77 @@ class Responder:
         sampling: Sampling,
         seed: int,
         forced_tokens: int,
-        context: int | None,
+        say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.engine, self.chat, self.grader, self.sampling = engine, chat, grader, sampling
-        self.seed, self.forced_tokens, self.context = seed, forced_tokens, context or 1 << 30
+        self.seed, self.forced_tokens, self.say = seed, forced_tokens, say
         self._prompts: dict[str, tuple[int, ...]] = {}
 
     def answer(
-        self, task: Task, questions: Sequence[Question], samples: int, label: Label, file: RecordFile, advance: Advance
+        self, task: Task, questions: Sequence[Question], samples: int, label: Label, file: RecordFile, advance: Advance = ignore
     ) -> list[Record]:
-        """Adds to `file` what it lacks of `samples` answers to each question; gives the records asked for."""
+        """Adds to `file` what it lacks of `samples` answers to each question; gives the records asked for.
+
+        Questions that do not fit into the model's context are left out, and said to be.
+        """
+        asked = {question.id: task.ask(question) for question in questions}
+        prompts = {question_id: self._prompt(text) for question_id, text in asked.items()}
         known = {question.id: question for question in questions}
-        prompts = {question.id: self._prompt(task, question) for question in questions}
         check_same_data(file, known, prompts)
+        known = self._fitting(known, prompts)
         done = {record.key for record in file.records}
-        jobs = [(q, s) for s in range(samples) for q in questions if (q.id, s) not in done]
-        advance(samples * len(questions) - len(jobs))
+        keys = [(question_id, s) for s in range(samples) for question_id in known if (question_id, s) not in done]
+        advance(samples * len(questions) - len(keys), kept=True)
+        requests = {
+            (name, s): Request((name, s), prompts[name], request_seed(self.seed, task.name, name, s), question=asked[name])
+            for name, s in keys
+        }
+        queue = deque(requests.values())
+        cut: dict[tuple[str, int], Record] = {}
         writer = _Writer(file, self.grader, self.chat, advance)
-        for start in range(0, len(jobs), PORTION):
-            requests = [
-                Request((q.id, s), prompts[q.id], request_seed(self.seed, task.name, q.id, s))
-                for q, s in jobs[start : start + PORTION]
-            ]
-            seeds = {request.key: request.seed for request in requests}
-            cut: list[Record] = []
-            for completion in self.engine.generate(requests, self.sampling):
-                question_id, sample = completion.key
-                seed, prompt = seeds[completion.key], prompts[question_id]
-                made = self._record(task, known[question_id], sample, seed, prompt, completion, label)
-                if made.status == "truncated" and self.forced_tokens:
-                    cut.append(made)
-                else:
-                    writer.add(made)
-            for made in self._force(cut):
+        for completion in self.engine.generate(queue, self.sampling):
+            if completion.key in cut:
+                answer = self.chat.forced_suffix()[1] + self.chat.decode(completion.token_ids)
+                writer.add(replace(cut.pop(completion.key), forced=answer))
+                continue
+            made = self._record(task, known[completion.key[0]], requests[completion.key], completion, label)
+            forced = self._forced(made)
+            if forced is None:
                 writer.add(made)
+            else:
+                cut[made.key] = made
+                queue.appendleft(forced)
         writer.flush()
         return [r for r in file.records if r.question_id in known and r.sample < samples]
 
-    def _prompt(self, task: Task, question: Question) -> tuple[int, ...]:
-        text = task.ask(question)
+    def _prompt(self, text: str) -> tuple[int, ...]:
         if text not in self._prompts:
             self._prompts[text] = tuple(self.chat.prompt_ids(text))
         return self._prompts[text]
 
-    def _record(
-        self,
-        task: Task,
-        question: Question,
-        sample: int,
-        seed: int,
-        prompt: Sequence[int],
-        done: Completion,
-        label: Label,
-    ) -> Record:
-        thought = self.chat.thought(prompt, done.token_ids, at_cap=done.finish_reason == "length")
+    def _fitting(self, questions: dict[str, Question], prompts: dict[str, tuple[int, ...]]) -> dict[str, Question]:
+        fitting = {name: question for name, question in questions.items() if len(prompts[name]) < self.engine.context}
+        missing = [name for name in questions if name not in fitting]
+        if questions and not fitting:
+            raise ThinkEditError(f"Not one of the questions fits into the model's context of {self.engine.context:,} tokens.")
+        if missing:
+            named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            self.say(
+                f"{len(missing)} of {len(questions)} questions do not fit into the context of {self.engine.context:,} tokens "
+                f"and are left out: {named}"
+            )
+        return fitting
+
+    def _record(self, task: Task, question: Question, request: Request, done: Completion, label: Label) -> Record:
+        thought = self.chat.thought(request.prompt_ids, done.token_ids, at_cap=done.finish_reason == "length")
         return Record(
             task=task.name,
             question_id=question.id,
             question=question.text,
             gold=question.gold,
-            sample=sample,
-            seed=seed,
-            prompt_ids=list(prompt),
+            sample=request.key[1],
+            seed=request.seed,
+            prompt_ids=list(request.prompt_ids),
             token_ids=done.token_ids,
             text=self.chat.decode(done.token_ids),
             thinking_tokens=thought.tokens,
@@ -114,25 +123,20 @@ class Responder:
             alpha=label.alpha,
             layer=label.layer,
             edit=label.edit,
+            think_tags=None if self.chat.think_tags == THINK_TAGS else list(self.chat.think_tags),
         )
 
-    def _force(self, records: Sequence[Record]) -> Iterable[Record]:
-        """Closes truncated thoughts by hand and lets the model state its answer."""
-        if not records:
-            return
-        suffix, cue = self.chat.forced_suffix()
-        by_key = {record.key: record for record in records}
-        requests = []
-        for record in records:
-            room = self.context - len(record.prompt_ids) - len(suffix) - self.forced_tokens
-            if room <= 0:
-                yield record  # the context has no room for an answer
-                continue
-            thought = record.token_ids[:room]
-            prompt = (*record.prompt_ids, *thought, *suffix)
-            requests.append(Request(record.key, prompt, request_seed(record.seed, "forced answer", *record.key)))
-        for completion in self.engine.generate(requests, replace(self.sampling, max_tokens=self.forced_tokens)):
-            yield replace(by_key[completion.key], forced=cue + self.chat.decode(completion.token_ids))
+    def _forced(self, record: Record) -> Request | None:
+        """Closes a truncated thought by hand and lets the model state its answer; None where that is not to be."""
+        if record.status != "truncated" or not self.forced_tokens or not self.engine.continues:
+            return None
+        suffix, _ = self.chat.forced_suffix()
+        room = self.engine.context - len(record.prompt_ids) - len(suffix) - self.forced_tokens
+        if room <= 0:
+            return None  # the context has no room for an answer
+        prompt = (*record.prompt_ids, *record.token_ids[:room], *suffix)
+        seed = request_seed(record.seed, "forced answer", *record.key)
+        return Request(record.key, prompt, seed, max_tokens=self.forced_tokens)
 
 
 class _Writer:
@@ -149,23 +153,23 @@ class _Writer:
             self.flush()
 
     def flush(self) -> None:
-        self.file.append(grade(self.waiting, self.grader, self.chat.think_tags[1]))
+        self.file.append(grade(self.waiting, self.grader))
         self.advance(len(self.waiting))
         self.waiting, self.last = [], time.monotonic()
 
 
-def answer_text(record: Record, closing: str = "</think>") -> str:
+def answer_text(record: Record) -> str:
     """What a record says outside of its thought; only this is graded."""
     if record.status == "closed":
-        before, tag, after = record.text.partition(closing)
+        before, tag, after = record.text.partition(record.tags[1])
         return after if tag else before
     if record.status == "absent":
         return record.text
     return record.forced or ""
 
 
-def grade(records: Sequence[Record], grader: Grader, closing: str = "</think>") -> list[Record]:
-    verdicts = grader.grade([(answer_text(r, closing), r.gold, r.form, tuple(r.choices or ())) for r in records])
+def grade(records: Sequence[Record], grader: Grader) -> list[Record]:
+    verdicts = grader.grade([(answer_text(r), r.gold, r.form, tuple(r.choices or ())) for r in records])
     return [r.graded(v.answer, v.correct, v.reason) for r, v in zip(records, verdicts, strict=True)]
 
 

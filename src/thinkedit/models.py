@@ -28,7 +28,8 @@ PAPER_HEADS = {
     "deepseek-qwen-32b": 160,
 }
 TINY = "tiny"
-MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "LICENSE*", "README.md"]
+WEIGHT_FILES = "*.safetensors"
+MODEL_FILES = ["*.json", WEIGHT_FILES, "*.txt", "*.jinja", "*.model", "LICENSE*", "README.md"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,15 @@ class Shape:
         return self.layers * self.heads
 
 
-def find_model(name: str) -> ModelSource:
-    """Finds a short name, a local directory or a hub id (from the local cache or the network)."""
+def find_model(name: str, weights: bool = True) -> ModelSource:
+    """Finds a short name, a local directory or a hub id (from the local cache or the network).
+
+    `weights` False is content with config and tokenizer, for models that a server runs.
+    """
     if name == TINY:
         return ModelSource(TINY, MODEL_DIR)
     if Path(name).is_dir():
-        return ModelSource(name, check_directory(Path(name)))
+        return ModelSource(name, check_directory(Path(name), weights))
     hub_id = {short.lower(): full for short, full in SHORT_NAMES.items()}.get(name.lower(), name)
     if hub_id.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UsageError(
@@ -77,20 +81,21 @@ def find_model(name: str) -> ModelSource:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        path = snapshot_download(hub_id, allow_patterns=MODEL_FILES, etag_timeout=8)
+        patterns = [name for name in MODEL_FILES if weights or name != WEIGHT_FILES]
+        path = snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=8)
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ThinkEditError(
             f"The model {hub_id} is not in the local cache and could not be fetched ({first_line}).\n"
             "Check the name and the network, or give the path of a local directory that holds it."
         ) from None
-    return ModelSource(name, check_directory(Path(path)))
+    return ModelSource(name, check_directory(Path(path), weights))
 
 
-def check_directory(path: Path) -> Path:
+def check_directory(path: Path, weights: bool = True) -> Path:
     if not (path / "config.json").is_file():
         raise ThinkEditError(f"{path} holds no model: it has no config.json.")
-    if not any(path.glob("*.safetensors")):
+    if weights and not any(path.glob(WEIGHT_FILES)):
         raise ThinkEditError(f"{path} holds no *.safetensors weights, the only format that is read (it cannot run code).")
     return path
 

@@ -1,10 +1,13 @@
 """How long work tells of itself: the caller hands in something that shows progress, or nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-Advance = Callable[[int], None]
+
+class Advance(Protocol):
+    def __call__(self, count: int, *, kept: bool = False) -> None:
+        """`count` more units are done; `kept` says that an earlier call had done them, so that they show no speed."""
 
 
 class Progress(Protocol):
@@ -15,6 +18,10 @@ class Progress(Protocol):
         """Surrounds a piece of work of `total` units; what it yields is told how many more are done."""
 
 
+def ignore(count: int, *, kept: bool = False) -> None:
+    """An Advance that shows nothing."""
+
+
 class Silent:
     """Shows nothing."""
 
@@ -23,4 +30,4 @@ class Silent:
 
     @contextmanager
     def work(self, title: str, total: int, unit: str) -> Iterator[Advance]:
-        yield lambda _n: None
+        yield ignore

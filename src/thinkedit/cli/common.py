@@ -6,6 +6,7 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,9 +14,11 @@ import typer
 
 from thinkedit.cli.options import option
 from thinkedit.errors import Interrupted
+from thinkedit.pipeline.machine import MachineOptions
 from thinkedit.pipeline.run import Options, Run
 
-MODEL = "Model and machine"
+MODEL = "Model"
+MACHINE = "What runs it"
 ASKING = "Prompt and sampling"
 
 app = typer.Typer(
@@ -36,15 +39,38 @@ def _common(
         option("--model", help="Short name, hub id or directory (default: that of --out, else tiny).", panel=MODEL),
     ] = None,
     out: Annotated[Path | None, option("--out", help="Run directory (default: runs/<model>).", panel=MODEL)] = None,
-    engine: Annotated[str, option("--engine", help="What runs the model: transformers.", panel=MODEL)] = "transformers",
-    device: Annotated[str | None, option("--device", help="cpu, cuda, cuda:1 (default: the GPU if any).", panel=MODEL)] = None,
+    engine: Annotated[
+        Literal["transformers", "vllm", "openai"] | None,
+        option("--engine", help="What runs the model (default: vllm where it is installed on a GPU).", panel=MACHINE),
+    ] = None,
+    device: Annotated[str | None, option("--device", help="cpu, cuda, cuda:1 (default: a GPU if any).", panel=MACHINE)] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        option("--dtype", help="Number format (default: float32 on CPU, else the checkpoint's).", panel=MODEL),
+        option("--dtype", help="Number format (default: float32 on CPU, else the checkpoint's).", panel=MACHINE),
     ] = None,
     batch_size: Annotated[
-        int | None, option("--batch-size", min=1, help="Rows at once (default: what fits).", panel=MODEL)
+        int | None, option("--batch-size", min=1, help="Rows at once (default: what fits).", panel=MACHINE)
     ] = None,
+    tensor_parallel_size: Annotated[
+        int, option("--tensor-parallel-size", min=1, help="GPUs that split each layer (vllm).", panel=MACHINE)
+    ] = 1,
+    pipeline_parallel_size: Annotated[
+        int, option("--pipeline-parallel-size", min=1, help="GPUs that split the layers (vllm).", panel=MACHINE)
+    ] = 1,
+    edit_as: Annotated[
+        Literal["adapter", "checkpoint"],
+        option("--edit-as", help="How vllm evaluates an edit (default: as an adapter).", panel=MACHINE),
+    ] = "adapter",
+    base_url: Annotated[
+        str | None, option("--base-url", help="An OpenAI-compatible server: http://localhost:8000/v1.", panel=MACHINE)
+    ] = None,
+    served_model: Annotated[
+        str | None, option("--served-model", help="The model's name there (default: the only one).", panel=MACHINE)
+    ] = None,
+    served_edited: Annotated[
+        str | None, option("--served-edited", help="The edited model's name there, if it is served too.", panel=MACHINE)
+    ] = None,
+    concurrency: Annotated[int, option("--concurrency", min=1, help="Requests at once (default 64).", panel=MACHINE)] = 64,
     data_dir: Annotated[
         Path | None, option("--data-dir", help="Read the benchmarks from files here instead of the hub.", panel=MODEL)
     ] = None,
@@ -97,8 +123,9 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
             }
             common.pop("debug")
             model, out = common.pop("model"), common.pop("out")
+            machine = MachineOptions(**{field.name: common.pop(field.name) for field in fields(MachineOptions)})
             command_line = shlex.join(["thinkedit", *sys.argv[1:]])
-            with Run(model, out, Options(**common), Terminal(), command_line) as run:
+            with Run(model, out, Options(machine, **common), Terminal(), command_line) as run:
                 function(run, **given)
 
         _register(name, call, function, [p for n, p in own.items() if n != "run"] + list(shared.values()), examples)

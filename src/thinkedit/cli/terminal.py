@@ -3,10 +3,11 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from thinkedit.progress import Advance
@@ -28,23 +29,24 @@ class Terminal:
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
         )
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(escape(title), total=total, rate="")
-            done, started = [0], time.monotonic()
+            task = bar.add_task(escape(title), total=total, rate="", left="")
+            done, before, started = 0, 0, time.monotonic()
 
-            def advance(count: int) -> None:
-                done[0] += count
-                speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
-                bar.update(task, advance=count, rate=f"{speed:,.1f}/s" if speed else "")
+            def advance(count: int, *, kept: bool = False) -> None:
+                nonlocal done, before
+                done, before = (done, before + count) if kept else (done + count, before)
+                speed = done / max(1e-9, time.monotonic() - started)
+                left = f"{timedelta(seconds=round((total - before - done) / speed))} left" if done else ""
+                bar.update(task, advance=count, rate=f"{speed:,.1f}/s" if done else "", left=left)
 
             yield advance
             elapsed = time.monotonic() - started
-        console.print(
-            f"  [green]✓[/] {escape(title)}  [dim]{done[0]:,} {unit}{'' if done[0] == 1 else 's'} in {elapsed:,.1f} s[/]"
-        )
+        made = f"{done:,} {unit}{'' if done == 1 else 's'} in {elapsed:,.1f} s"
+        already = f", {before:,} kept from before" if before else ""
+        console.print(f"  [green]✓[/] {escape(title)}  [dim]{made}{already}[/]")
 
 
 def heading(text: str) -> None:

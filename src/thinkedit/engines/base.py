@@ -1,6 +1,7 @@
 """The one seam between the method and whatever runs the model."""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -16,11 +17,17 @@ Biases = Mapping[tuple[int, Control], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt to complete. `key` is the caller's own; `seed` alone decides the randomness of the completion."""
+    """A prompt to complete. `key` is the caller's own; `seed` alone decides the randomness of the completion.
+
+    `max_tokens` stands above the sampling's. `question` is the user's message that the prompt was rendered from, for
+    servers that only chat; None where the prompt goes on from a given thought.
+    """
 
     key: Any
     prompt_ids: tuple[int, ...]
     seed: int
+    max_tokens: int | None = None
+    question: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +51,20 @@ class Sampling:
     ignore_eos: bool = False
 
 
+# What an engine may be asked for besides completions; some have to know before they load the model.
+Ability = Literal["steering", "editing"]
+
+
 class Engine(Protocol):
+    context: int  # most tokens of a prompt and its completion together
+    continues: bool  # whether it completes token ids as they are (a server that only chats does not)
+    abilities: frozenset[Ability]
+
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
-        """Completes every request, yielding each as soon as it is done, in any order."""
+        """Completes every request, yielding each as soon as it is done, in any order.
+
+        A deque is emptied from the left, and the caller may add to it while completions come.
+        """
 
     def steer(self, biases: Biases | None) -> None:
         """Adds `biases` from now on, in place of those before; None takes them away. No reload."""
@@ -55,6 +73,10 @@ class Engine(Protocol):
         """Switches an edit on in place of the one before; None restores the base model. No reload."""
 
     def close(self) -> None: ...
+
+
+def as_queue(requests: Iterable[Request]) -> "deque[Request]":
+    return requests if isinstance(requests, deque) else deque(requests)
 
 
 def request_seed(run_seed: int, task: str, question_id: str, sample: int) -> int:

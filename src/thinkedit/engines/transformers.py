@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from thinkedit.architecture import Decoder
 from thinkedit.edit import Edit
 from thinkedit.engines.attention import KeyValueCache
-from thinkedit.engines.base import Biases, Completion, Request, Sampling
+from thinkedit.engines.base import Ability, Biases, Completion, Request, Sampling, as_queue
 from thinkedit.engines.sampling import sample
 from thinkedit.errors import ThinkEditError
 from thinkedit.models import ModelSource, Shape, choose_device, load_model, read_shape
@@ -24,6 +24,9 @@ MOST_ROWS = {"cpu": 256, "cuda": 512}
 class TransformersEngine:
     """Completes requests with a transformers model. `batch_size` None: as many rows as fit, halved where they do not."""
 
+    continues = True
+    abilities: frozenset[Ability] = frozenset(("steering", "editing"))
+
     def __init__(
         self,
         source: ModelSource,
@@ -34,6 +37,7 @@ class TransformersEngine:
     ) -> None:
         self.device = choose_device(device)
         self.shape: Shape = read_shape(source.path)
+        self.context = self.shape.context or 1 << 30
         self.model = load_model(source, self.device, dtype)
         self.decoder = Decoder(self.model)
         self.end_ids = torch.tensor(sorted(set(end_ids)), dtype=torch.long, device=self.device)
@@ -75,7 +79,7 @@ class TransformersEngine:
     # ---------------------------------------------------------------------------------------------------- generate
 
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
-        pending = deque(requests)
+        pending = as_queue(requests)
         if not pending:
             return
         budgets = [self._budget(request, sampling) for request in pending]
@@ -98,15 +102,14 @@ class TransformersEngine:
                 batch.halve(pending)
 
     def _budget(self, request: Request, sampling: Sampling) -> int:
-        context = self.shape.context or 1 << 30
         if not request.prompt_ids:
             raise ThinkEditError(f"The prompt of {request.key} is empty.")
-        room = context - len(request.prompt_ids)
+        room = self.context - len(request.prompt_ids)
         if room <= 0:
             raise ThinkEditError(
-                f"The prompt of {request.key} has {len(request.prompt_ids)} tokens, but the model's context ends at {context}."
+                f"The prompt of {request.key} has {len(request.prompt_ids)} tokens, but the context ends at {self.context}."
             )
-        return min(sampling.max_tokens, room)
+        return min(request.max_tokens or sampling.max_tokens, room)
 
     def _rows_that_fit(self, tokens: int) -> int:
         """Rows whose caches fill at most 80 % of the memory that is free, if every row grew to `tokens` tokens."""
@@ -162,12 +165,15 @@ class _Batch:
             return
         while pending and self.rows < self.limit:
             portion: list[Request] = []
-            tokens = 0
+            tokens = filled = 0
             while len(portion) < min(len(pending), self.limit - self.rows):
-                tokens = max(tokens, len(pending[len(portion)].prompt_ids))
-                if portion and tokens * (len(portion) + 1) > PREFILL_TOKENS:
+                request = pending[len(portion)]
+                tokens = max(tokens, len(request.prompt_ids))
+                filled += len(request.prompt_ids)
+                padded = tokens * (len(portion) + 1)
+                if portion and (padded > PREFILL_TOKENS or padded > 2 * filled):
                     break
-                portion.append(pending[len(portion)])
+                portion.append(request)
             self._prefill(portion)
             for _ in portion:
                 pending.popleft()

@@ -54,7 +54,7 @@ def extract(
     about = {"fingerprint": run.fingerprint, "prompt": run.chat.style, "dtype": run.shaping()["dtype"]}
     with run.progress.work("one pass: activations", len(chosen), "response") as advance:
         activations = compute_activations(
-            run.engine.decoder,
+            run.machine.decoder(),
             chosen,
             run.directory / "activations.safetensors",
             about,

@@ -25,7 +25,7 @@ def generate(
     run.check_asking()
     questions = load_questions(dataset, split, run.options.data_dir, limit, columns)
     file = run.record_file("probe", slug(task.name), max_tokens, 0, task.name, source=source_of(dataset, split))
-    responder = run.responder(max_tokens, forced_tokens=0)
+    responder = run.responder(run.engine(), max_tokens, forced_tokens=0)
     with run.progress.work(f"probe: {task.name}", len(questions), "response") as advance:
         records = responder.answer(task, questions, 1, Label(run.source.name), file, advance)
     settings = {"dataset": dataset, "split": split, "limit": limit, "max_tokens": max_tokens}

@@ -4,7 +4,7 @@ import hashlib
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from thinkedit.chat import Chat, PromptStyle
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.files import content_hash, exclusive, read_json, write_json
-from thinkedit.models import TINY, ModelSource, Shape, find_model, load_tokenizer, read_shape
+from thinkedit.files import LOCK, content_hash, exclusive, read_json, write_json
+from thinkedit.models import TINY, WEIGHT_FILES, ModelSource, Shape, find_model, load_tokenizer, read_shape
 from thinkedit.pipeline.defaults import Defaults, defaults_for
+from thinkedit.pipeline.machine import Machine, MachineOptions
 from thinkedit.progress import Progress, Silent
 from thinkedit.records import Record, RecordFile, read_records
 
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from thinkedit.checkpoint import Checkpoint
-    from thinkedit.engines.base import Sampling
-    from thinkedit.engines.transformers import TransformersEngine
+    from thinkedit.engines.base import Ability, Engine, Sampling
     from thinkedit.generation import Responder
     from thinkedit.grading import Grader
 
@@ -39,12 +39,9 @@ PACKAGES = ("thinkedit", "torch", "transformers", "tokenizers", "safetensors", "
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the model is run and asked. None means: what the model or the machine suggests."""
+    """How the model is asked. None means: what the model suggests."""
 
-    engine: str = "transformers"
-    device: str | None = None
-    dtype: str | None = None
-    batch_size: int | None = None
+    machine: MachineOptions = field(default_factory=MachineOptions)
     prompt: PromptStyle | None = None
     think_tags: tuple[str, str] | None = None
     temperature: float | None = None
@@ -79,11 +76,14 @@ class Run:
         name = self._given_model
         if name is None and self._given_out is not None and (self._given_out / "run.json").is_file():
             name = read_json(self._given_out / "run.json")["model"]
-        self.source: ModelSource = find_model(name or TINY)
+        weights = self.options.machine.engine != "openai" and not self.options.machine.base_url
+        self.source: ModelSource = find_model(name or TINY, weights)
         self.directory = self._given_out or Path("runs") / self.source.slug
         self.shape: Shape = read_shape(self.source.path)
-        self.fingerprint = self.checkpoint.fingerprint()
+        stored = any(self.source.path.glob(WEIGHT_FILES))
+        self.fingerprint = self.checkpoint.fingerprint() if stored else config_fingerprint(self.source.path)
         self._exit.enter_context(exclusive(self.directory))
+        self._exit.callback(self._leave_nothing_empty)
         try:
             self.manifest = self._open_manifest()
         except BaseException:
@@ -113,6 +113,14 @@ class Run:
         manifest.setdefault("commands", [])
         write_json(path, manifest)
         return manifest
+
+    def _leave_nothing_empty(self) -> None:
+        """A call that was refused before it did anything leaves no directory behind."""
+        names = {path.name for path in self.directory.iterdir()} if self.directory.is_dir() else set()
+        if names == {"run.json", LOCK} and not self.manifest["steps"]:
+            for name in names:
+                (self.directory / name).unlink()
+            self.directory.rmdir()
 
     def note(self, step: str, settings: Mapping[str, Any], **made: Any) -> None:
         """Writes down what a step did; what depends on it is forgotten if it came out differently."""
@@ -172,15 +180,13 @@ class Run:
         self.sampling(1)
 
     @cached_property
-    def engine(self) -> "TransformersEngine":
-        from thinkedit.engines.transformers import TransformersEngine
+    def machine(self) -> Machine:
+        made = Machine(self.options.machine, self.source, self.shape, lambda: self.chat, self._end_ids, self.progress.say)
+        self._exit.callback(made.close)
+        return made
 
-        options, chat = self.options, self.chat
-        if options.engine != "transformers":
-            raise UsageError(f"There is no engine {options.engine!r}; transformers is the one that there is.")
-        engine = TransformersEngine(self.source, self._end_ids(chat), options.device, options.dtype, options.batch_size)
-        self._exit.callback(engine.close)
-        return engine
+    def engine(self, *abilities: "Ability") -> "Engine":
+        return self.machine.engine(*abilities)
 
     @cached_property
     def grader(self) -> "Grader":
@@ -193,10 +199,10 @@ class Run:
         path = self.source.path / "generation_config.json"
         return read_json(path) if path.is_file() else {}
 
-    def _end_ids(self, chat: Chat) -> list[int]:
+    def _end_ids(self) -> list[int]:
         named = self._generation_config.get("eos_token_id")
         listed = named if isinstance(named, list) else [named] if named is not None else []
-        return [*listed, *chat.end_ids]
+        return [*listed, *self.chat.end_ids]
 
     def sampling(self, max_tokens: int) -> "Sampling":
         """What was asked for, else what the model's generation_config says, else temperature 0.6 and top-p 0.95."""
@@ -222,17 +228,17 @@ class Run:
             raise UsageError(f"The cap must be at least one token, not {max_tokens}.")
         return chosen
 
-    def responder(self, max_tokens: int, forced_tokens: int) -> "Responder":
+    def responder(self, engine: "Engine", max_tokens: int, forced_tokens: int) -> "Responder":
         from thinkedit.generation import Responder
 
         return Responder(
-            self.engine,
+            engine,
             self.chat,
             self.grader,
             self.sampling(max_tokens),
             self.options.seed,
             forced_tokens,
-            self.shape.context,
+            self.progress.say,
         )
 
     def o_proj_weight(self, layer: int) -> "Tensor":
@@ -253,16 +259,13 @@ class Run:
 
     def shaping(self) -> dict[str, Any]:
         """What shapes every answer of this run, besides question, caps, steering and edit."""
-        from thinkedit.models import choose_device
-
-        on_cpu = choose_device(self.options.device).type == "cpu"
         return {
             "fingerprint": self.fingerprint,
             "prompt": self.chat.style,
             "think_tags": list(self.chat.think_tags),
             "sampling": asdict(self.sampling(1)),
             "seed": self.options.seed,
-            "dtype": self.options.dtype or ("float32" if on_cpu else "as stored"),
+            **self.machine.shaping,
             "quirks": self.options.published_quirks,
         }
 
@@ -282,6 +285,14 @@ class Run:
                 if record.sample < entry["samples"] and (only is None or record.question_id in only):
                     found.append(record)
         return found
+
+
+def config_fingerprint(path: Path) -> str:
+    """Fingerprint of a model that a server runs, of which only config and tokenizer are here."""
+    from thinkedit.checkpoint import IDENTITY_FILES
+
+    present = [path / name for name in IDENTITY_FILES if (path / name).is_file()]
+    return content_hash([[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in present])
 
 
 def tensor_hash(tensor: "Tensor") -> str:

@@ -46,14 +46,15 @@ def steer(
         for control in controls
         for setting in (scan(control, alphas, chosen) if each else sweep(control, alphas, chosen, run.shape.layers))
     ]
-    responder = run.responder(max_tokens, defaults.forced_tokens)
+    engine = run.engine("steering")
+    responder = run.responder(engine, max_tokens, defaults.forced_tokens)
     records: list[Record] = []
     files: dict[str, Any] = {}
     title = f"{'layer scan' if each else 'steering'}: {task.name}, {len(settings)} settings"
     try:
         with run.progress.work(title, len(settings) * len(questions), "response") as advance:
             for setting in settings:
-                run.engine.steer(setting.biases(directions[setting.control]))
+                engine.steer(setting.biases(directions[setting.control]))
                 file = run.record_file(
                     "steer",
                     f"{slug(task.name)}-{setting.name}",
@@ -71,7 +72,7 @@ def steer(
                 records += answered
                 files[f"{task.name}|{setting.name}"] = run.file_entry(file, answered, 1)
     finally:
-        run.engine.steer(None)
+        engine.steer(None)
     asked = {"dataset": dataset, "split": split, "limit": limit, "layers": layers, "max_tokens": max_tokens}
     hashes = {control: tensor_hash(found.vectors) for control, found in directions.items()}
     shared = [asked, run.shaping(), str(direction)]

@@ -227,8 +227,9 @@ def save(model, tokenizer, direction: Tensor, recipe: Recipe, log: list[dict], o
     )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    planted = {"direction": direction}
-    save_file(planted, out / "planted.safetensors", metadata={"layer": str(PLANTED_LAYER), "scale": str(recipe.scale)})
+    (out / "planted").mkdir(exist_ok=True)  # in a folder: some loaders read every .safetensors beside the weights
+    path = out / "planted" / "direction.safetensors"
+    save_file({"direction": direction}, path, metadata={"layer": str(PLANTED_LAYER), "scale": str(recipe.scale)})
     record = {"recipe": asdict(recipe), "torch": torch.__version__, "log": log}
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 

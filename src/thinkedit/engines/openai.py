@@ -1,0 +1,262 @@
+"""Any OpenAI-compatible server as an engine: vLLM's, transformers', SGLang's, llama.cpp's.
+
+Prompts go to /v1/completions as the text that we rendered, so that the model sees what the other engines show it and cut
+thoughts can be continued. Servers that only chat get the question; their cut thoughts stay without a forced answer.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, Literal
+
+from thinkedit.chat import Chat
+from thinkedit.edit import Edit
+from thinkedit.engines.base import Ability, Biases, Completion, Request, Sampling, as_queue
+from thinkedit.errors import ThinkEditError, UsageError
+
+RETRIES = 8  # with exponential back-off: a server that restarts within half a minute is waited for
+SECONDS = 3600.0  # for one answer
+# What vLLM and SGLang understand and others ignore or refuse: all of the text, tokenized as it stands, with its ids.
+EXACT = {"skip_special_tokens": False, "spaces_between_special_tokens": False, "add_special_tokens": False}
+NO_STEERING = (
+    "An OpenAI-compatible server cannot be steered from outside. Use --engine vllm (or transformers), or write a steered "
+    "model with `thinkedit export --steer ALPHA` and serve that."
+)
+
+
+class OpenAIEngine:
+    """Asks `base_url`. `served` names the model there (None: the only one), `served_edited` the edited one beside it."""
+
+    def __init__(
+        self,
+        base_url: str,
+        chat: Chat,
+        served: str | None = None,
+        served_edited: str | None = None,
+        concurrency: int = 64,
+        context: int | None = None,
+        abilities: frozenset[Ability] = frozenset(),
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        try:
+            import httpx
+            from openai import AsyncOpenAI
+        except ImportError:
+            raise ThinkEditError('--engine openai needs the client: pip install "thinkedit[openai]".') from None
+        if "steering" in abilities:
+            raise UsageError(NO_STEERING)
+        self.base_url, self.chat, self.concurrency, self.say = base_url, chat, concurrency, say
+        self.abilities: frozenset[Ability] = frozenset(("editing",)) if served_edited else frozenset()
+        self.client = AsyncOpenAI(
+            base_url=base_url,
+            api_key=os.environ.get("OPENAI_API_KEY") or "none",
+            max_retries=RETRIES,
+            timeout=httpx.Timeout(SECONDS, connect=10.0),
+        )
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.context = context or 1 << 30
+        self._extra: dict[str, Any] = dict(EXACT)
+        self._drop_bos = False
+        self._edit: Edit | None = None
+        try:
+            self.served = self._find_model(served)
+            self.served_edited = served_edited
+            self.model = self.served
+            self.continues = self._probe()
+        except BaseException:
+            self.close()
+            raise
+
+    # ------------------------------------------------------------------------------------------- steer, edit, close
+
+    def steer(self, biases: Biases | None) -> None:
+        if biases:
+            raise UsageError(NO_STEERING)
+
+    def apply(self, edit: Edit | None) -> None:
+        """Asks the edited model that the server has beside the base. What it serves there is taken on trust."""
+        if edit is None:
+            self.model = self.served
+            return
+        if self.served_edited is None:
+            raise UsageError(
+                "The server cannot be edited from outside. Serve the edited model or the adapter (docs/serving.md) and "
+                "name it with --served-edited."
+            )
+        if self._edit is not None and edit.heads != self._edit.heads:
+            raise UsageError("A server has one edited model; doses and placebos need --engine vllm or transformers.")
+        self._edit, self.model = edit, self.served_edited
+
+    def close(self) -> None:
+        if self.loop.is_running():
+            asyncio.run_coroutine_threadsafe(self.client.close(), self.loop).result(timeout=5)
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join(timeout=5)
+
+    # ---------------------------------------------------------------------------------------------------- generate
+
+    def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
+        pending = as_queue(requests)
+        finished: SimpleQueue[Future[Completion]] = SimpleQueue()
+        at_work: set[Future[Completion]] = set()
+        try:
+            while pending or at_work:
+                while pending and len(at_work) < self.concurrency:
+                    future = asyncio.run_coroutine_threadsafe(self._complete(pending.popleft(), sampling), self.loop)
+                    at_work.add(future)
+                    future.add_done_callback(finished.put)
+                done = finished.get()
+                at_work.remove(done)
+                yield done.result()
+        finally:
+            for future in at_work:
+                future.cancel()
+
+    async def _complete(self, request: Request, sampling: Sampling) -> Completion:
+        room = self.context - len(request.prompt_ids)
+        settings: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": min(request.max_tokens or sampling.max_tokens, room),
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": request.seed & 0x7FFFFFFF,  # some servers keep 32 bits
+        }
+        extra = dict(self._extra)
+        if sampling.top_k:
+            extra["top_k"] = sampling.top_k
+        if sampling.repetition_penalty != 1:
+            extra["repetition_penalty"] = sampling.repetition_penalty
+        if sampling.ignore_eos:
+            extra["ignore_eos"] = True
+        if self.continues:
+            made = await self._ask(self.client.completions.create, prompt=self._text(request), extra_body=extra, **settings)
+            choice = made.choices[0]
+            text, ids = choice.text or "", getattr(choice, "token_ids", None)
+        else:
+            messages = [{"role": "user", "content": request.question}]
+            made = await self._ask(self.client.chat.completions.create, messages=messages, extra_body=extra, **settings)
+            choice = made.choices[0]
+            text, ids = self._written(request, choice.message, choice.finish_reason), None
+        reason: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
+        return Completion(request.key, list(ids) if ids else self.chat.encode(text), reason)
+
+    def _text(self, request: Request) -> str:
+        ids = request.prompt_ids[1:] if self._drop_bos else request.prompt_ids
+        return self.chat.decode(ids)
+
+    def _written(self, request: Request, message: Any, reason: str | None) -> str:
+        """What the model wrote, tags and all, out of a message whose thought may stand in a field of its own."""
+        thought = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+        content = message.content or ""
+        if not thought:
+            return content
+        opening, closing = self.chat.think_tags
+        opened = self.chat.thought(request.prompt_ids, [], at_cap=False).status != "absent"
+        closed = bool(content) or reason != "length"
+        return ("" if opened else opening) + thought + (closing + content if closed else "")
+
+    # ------------------------------------------------------------------------------------------------ what is there
+
+    def _find_model(self, served: str | None) -> str:
+        if served is not None:
+            return served
+        from openai import APIStatusError
+
+        try:
+            listed = self._wait(self._ask(self._list_models, kept=(APIStatusError,)))
+        except APIStatusError as error:
+            raise ThinkEditError(
+                f"The server at {self.base_url} does not list its models ({error.status_code}); name one with --served-model."
+            ) from None
+        if len(listed) == 1:
+            return str(listed[0])
+        raise UsageError(
+            f"The server at {self.base_url} has {len(listed)} models; "
+            f"choose with --served-model: {', '.join(listed) or 'none'}."
+        )
+
+    async def _list_models(self) -> list[str]:
+        return [model.id async for model in self.client.models.list()]
+
+    def _probe(self) -> bool:
+        """Whether the server completes text, with which extras, and whether it puts a BOS token before it."""
+        from openai import APIStatusError
+
+        prompt = self.chat.prompt_ids("What is 1 + 1?")
+        refused = None
+        for extra in (EXACT | {"return_token_ids": True}, EXACT, {}):
+            try:
+                made = self._wait(
+                    self._ask(
+                        self.client.completions.create,
+                        kept=(APIStatusError,),
+                        model=self.served,
+                        prompt=self.chat.decode(prompt),
+                        max_tokens=1,
+                        temperature=0,
+                        extra_body=extra,
+                    )
+                )
+            except APIStatusError as error:
+                refused = error
+                if error.status_code in (400, 422):
+                    continue
+                if error.status_code in (404, 405, 501):
+                    break
+                raise self._failed(error) from None
+            self._extra = dict(extra)
+            self._compare_counts(made, prompt)
+            return True
+        self._extra = {}
+        status = refused.status_code if refused else "nothing"
+        self.say(
+            f"{self.base_url} only chats (/completions: {status}): the server renders the prompts, and cut thoughts stay "
+            "without a forced answer"
+        )
+        return False
+
+    def _compare_counts(self, made: Any, prompt: list[int]) -> None:
+        counted = made.usage.prompt_tokens if made.usage else len(prompt)
+        bos = self.chat.tokenizer.bos_token_id
+        if counted == len(prompt) + 1 and bos is not None and prompt[0] == bos:
+            self._drop_bos = True  # the server adds its own
+        elif counted != len(prompt):
+            self.say(
+                f"the server counts {counted} tokens in a prompt in which the tokenizer here counts {len(prompt)}: "
+                "another tokenizer, or tokens that it adds"
+            )
+
+    def _wait(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    async def _ask(self, call: Callable[..., Any], kept: tuple[type[Exception], ...] = (), **given: Any) -> Any:
+        """Calls with retries, and says in one message what failed in the end; `kept` errors are the caller's."""
+        from openai import OpenAIError
+
+        try:
+            return await call(**given)
+        except OpenAIError as error:
+            if isinstance(error, kept):
+                raise
+            raise self._failed(error) from None
+
+    def _failed(self, error: Exception) -> ThinkEditError:
+        from openai import APIConnectionError, APIStatusError
+
+        if isinstance(error, APIConnectionError):
+            return ThinkEditError(
+                f"The server at {self.base_url} does not answer ({RETRIES + 1} tries: {error}). Is it running?\n"
+                "What was finished is kept; the same command goes on from there."
+            )
+        if isinstance(error, APIStatusError):
+            hint = {401: " Set OPENAI_API_KEY.", 404: " Is the model's name right (--served-model)?"}.get(error.status_code, "")
+            return ThinkEditError(
+                f"The server at {self.base_url} refuses ({error.status_code}): {str(error.message)[:300]}{hint}\n"
+                "What was finished is kept; the same command goes on from there."
+            )
+        return ThinkEditError(f"The server at {self.base_url} sends what cannot be understood: {error}")
