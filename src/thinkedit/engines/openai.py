@@ -42,8 +42,7 @@ class OpenAIEngine:
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         try:
-            import httpx
-            from openai import AsyncOpenAI
+            from openai import AsyncOpenAI, Timeout
         except ImportError:
             raise ThinkEditError('--engine openai needs the client: pip install "thinkedit[openai]".') from None
         if "steering" in abilities:
@@ -54,7 +53,7 @@ class OpenAIEngine:
             base_url=base_url,
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
             max_retries=RETRIES,
-            timeout=httpx.Timeout(SECONDS, connect=10.0),
+            timeout=Timeout(SECONDS, connect=10.0),
         )
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -175,9 +174,10 @@ class OpenAIEngine:
             ) from None
         if len(listed) == 1:
             return str(listed[0])
+        if not listed:
+            raise UsageError(f"The server at {self.base_url} lists no models; name the one to ask with --served-model.")
         raise UsageError(
-            f"The server at {self.base_url} has {len(listed)} models; "
-            f"choose with --served-model: {', '.join(listed) or 'none'}."
+            f"The server at {self.base_url} has {len(listed)} models; choose with --served-model: {', '.join(listed)}."
         )
 
     async def _list_models(self) -> list[str]:
