@@ -246,6 +246,6 @@ class TestBadInput:
 def test_help_is_instant():
     """No heavy library is imported for it (the time itself depends on the machine)."""
     heavy = ("torch", "transformers", "datasets", "matplotlib")
-    code = f"import sys; from thinkedit.cli import commands; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys; from thinkedit.cli.common import load_commands; load_commands(); print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,5 +1,7 @@
 """The engine gives what transformers gives, whatever else is in the batch; steering is a bias, an edit undoes itself."""
 
+from collections import deque
+
 import pytest
 import reference
 import torch
@@ -139,3 +141,19 @@ def test_prompts_beyond_the_context_are_refused(checkpoint):
         list(engine.generate([Request("long", (1,) * 16384, 0)], Sampling(5)))
     with pytest.raises(ThinkEditError, match="empty"):
         list(engine.generate([Request("none", (), 0)], Sampling(5)))
+
+
+def test_requests_that_are_added_while_completions_come_are_answered_too(checkpoint):
+    """That is how a cut thought gets its forced answer; what was asked first comes out the same."""
+    engine = engine_for(checkpoint("llama"), batch_size=4)
+    sampling = Sampling(30, temperature=1.0)
+    alone = answers(engine, requests(), sampling)
+    queue, found = deque(requests()), {}
+    for done in engine.generate(queue, sampling):
+        found[done.key] = (done.token_ids, done.finish_reason)
+        if isinstance(done.key, int):
+            queue.appendleft(Request(f"after {done.key}", (1, 2, 3, *done.token_ids), done.key, max_tokens=5))
+    assert {key: value for key, value in found.items() if isinstance(key, int)} == alone
+    later = {key: value for key, value in found.items() if isinstance(key, str)}
+    assert len(later) == len(alone)
+    assert all(len(tokens) == 5 or reason == "stop" for tokens, reason in later.values())

@@ -20,6 +20,7 @@ from thinkedit.report import Evidence
 from thinkedit.report.browser import browser_rows
 from thinkedit.report.page import embedded, visible, write_page
 from thinkedit.report.summary import summarise
+from thinkedit.report.write import write_joint_report
 
 HOSTILE = [
     "<script>window.hacked = 1; alert(1)</script>",
@@ -101,7 +102,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, parts in (("plain", evidence(120)), ("hostile", hostile_evidence())):
         rows = browser_rows(parts.evaluation, "edited")
         write_page(summarise(parts), rows, folder / f"{name}.html")
-    return {name: folder / f"{name}.html" for name in ("plain", "hostile")}
+    several = {"one": evidence(60), HOSTILE[2]: evidence(40)}
+    write_joint_report(several, folder / "joint", published=True, commands=["thinkedit analyze a b"])
+    return {name: folder / f"{name}.html" for name in ("plain", "hostile")} | {"joint": folder / "joint/report/index.html"}
 
 
 def opened(browser: Any, path: Path, **options: Any) -> tuple[Any, list[str]]:
@@ -136,6 +139,37 @@ def test_every_plot_is_drawn_without_an_error(browser: Any, reports: dict[str, P
     if folder := os.environ.get("THINKEDIT_PAGE_PICTURES"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=f"{folder}/report-{scheme}.png", full_page=True)
+    assert problems == []
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_several_models_judges_each_by_itself(browser: Any, reports: dict[str, Path], scheme: str) -> None:
+    page, problems = opened(browser, reports["joint"], color_scheme=scheme)
+    assert page.locator("h1").inner_text() == "The edits raised accuracy in 2 of 2 models"
+    assert page.locator("#result .beside > li").count() == 2
+    charts = page.locator("figure .canvas")
+    assert charts.count() == 7
+    for place in range(charts.count()):
+        assert charts.nth(place).locator(".line, .whisker, .cell").count() > 0
+        assert not re.search("NaN|undefined|Infinity", charts.nth(place).evaluate("node => node.innerHTML"))
+    picker = page.locator("#lengths select")
+    assert picker.locator("option").count() == 2
+    picker.select_option(index=1)
+    page.select_option("#task", "one: tiny")
+    assert page.locator("#answers [role=status]").inner_text() == "60 of 100 questions"
+    assert page.evaluate("window.hacked") is None
+    if folder := os.environ.get("THINKEDIT_PAGE_PICTURES"):
+        page.screenshot(path=f"{folder}/joint-{scheme}.png", full_page=True)
+    assert problems == []
+    page.close()
+
+
+def test_a_printed_page_shows_every_table_and_no_controls(browser: Any, reports: dict[str, Path], tmp_path: Path) -> None:
+    page, problems = opened(browser, reports["plain"])
+    page.pdf(path=tmp_path / "report.pdf", format="A4")
+    assert (tmp_path / "report.pdf").stat().st_size > 20_000
+    assert page.locator(".sheet:not([open])").count() == 0
     assert problems == []
     page.close()
 

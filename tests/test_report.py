@@ -176,6 +176,12 @@ def test_thoughts_are_split_whoever_opened_them_and_cut_with_a_note() -> None:
     assert clipped("short", 100) == "short"
 
 
+def test_other_think_tags_are_split_at_too() -> None:
+    record = replace(arm(1, 1)[0], text="<reason> so </reason> 7", status="closed", think_tags=["<reason>", "</reason>"])
+    assert split_thought(record) == ("so", "7")
+    assert split_thought(replace(record, text="so </reason> 7")) == ("so", "7")
+
+
 def test_browser_keeps_flips_first_and_stays_small() -> None:
     arms = evidence(200, steering=False).evaluation
     everything = browser_rows(arms, "edited", 1_000)
