@@ -15,7 +15,7 @@ import numpy as np
 from thinkedit import Run, edit_heads, evaluate, extract, generate, rank, steer
 from thinkedit.cli.terminal import Terminal
 from thinkedit.metrics import by_group, grid, paired
-from thinkedit.pipeline.analyze import planted_cosine
+from thinkedit.pipeline.gather import planted_cosine
 from thinkedit.records import Record
 from thinkedit.report.measures import accuracy, accuracy_difference, length_difference, thinking_length
 from thinkedit.report.verdict import placebo
@@ -91,7 +91,7 @@ def main() -> None:
             ]
             claim(f"{control}: strengths that help and do no harm", len(good), bool(good))
 
-        cosines = planted_cosine(extraction.directions["attn"].vectors, run.source.path / "planted.safetensors")
+        cosines = planted_cosine(extraction.directions["attn"].vectors, run.source.path / "planted" / "direction.safetensors")
         for layer in LAYERS:
             claim(f"cosine with the planted direction, layer {layer}", cosines[layer], cosines[layer] >= 0.8)
         share = len(made.edit.heads) / run.shape.all_heads

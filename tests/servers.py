@@ -33,13 +33,16 @@ def running(
     with (home / "server.log").open("a") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=cwd, env=os.environ | quiet | environment)
     try:
-        for _ in range(1200):
+        deadline = time.monotonic() + 400
+        while True:
             if process.poll() is not None:
                 raise RuntimeError(f"the server ended: {(home / 'server.log').read_text()[-2000:]}")
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
                 break
             except (urllib.error.URLError, OSError):
+                if time.monotonic() > deadline:
+                    raise
                 time.sleep(0.1)
         yield process
     finally:

@@ -134,7 +134,7 @@ class TestPublished:
             def __reduce__(self):
                 return (Path.touch, (tmp_path / "ran",))
 
-        (tmp_path / "x_thinking_length_attn.pt").write_bytes(pickle.dumps(Evil()))
+        (tmp_path / "x_thinking_length_attn.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
         with pytest.raises(ThinkEditError, match="without running code"):
             bring([tmp_path / "x_thinking_length_attn.pt"], tmp_path / "out")
         assert not (tmp_path / "ran").exists()

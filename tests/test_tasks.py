@@ -15,6 +15,7 @@ from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.tasks import TASK_NAMES, get_task, load_questions, sources
 from thinkedit.tasks.gsm8k import gold_number
 from thinkedit.tasks.math import SELECTION, problem_hash
+from thinkedit.tasks.selection import parse_selection
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the public evaluation sets are not here")
@@ -373,3 +374,39 @@ def test_the_140_are_the_same_from_the_table_and_from_the_test_set(tmp_path):
     assert from_test_set == load_questions("MATH-level5-140", data_dir=DATA)
     rows = {entry["row"] for entry in json.loads(SELECTION.read_text())["problems"]}
     assert {int(question.id.rpartition("/")[2]) for question in from_test_set} == rows
+
+
+# Which questions
+
+
+def test_questions_are_chosen_by_count_or_by_id(tmp_path):
+    ids = [question.id for question in load_questions("tiny", limit=parse_selection("3"))]
+    assert ids == ["tiny/test/0", "tiny/test/1", "tiny/test/2"]
+    for text in ("2,0", "tiny/test/2,tiny/test/0", "tiny/test/2,0,gsm8k/test/7"):
+        chosen = load_questions("tiny", limit=parse_selection(text))
+        assert [question.id for question in chosen] == ["tiny/test/0", "tiny/test/2"]
+    assert [question.id for question in load_questions("tiny", limit=parse_selection("5,"))] == ["tiny/test/5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ids.txt", "# hard ones\n0\n\ntiny/test/2\n"),
+        ("ids.json", '["0", 2]'),
+        ("ids.jsonl", '{"question_id": "tiny/test/0"}\n{"id": 2}'),
+    ],
+)
+def test_a_file_of_ids_may_be_lines_a_list_or_records(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    chosen = load_questions("tiny", limit=parse_selection(str(tmp_path / name)))
+    assert [question.id for question in chosen] == ["tiny/test/0", "tiny/test/2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("0", "at least 1"), ("-3", "at least 1"), (",", "No questions"), ("none.txt", "does not exist"),
+     ("99999,", "no question '99999'"), ("gsm8k/test/1,gsm8k/test/2", "None of the 2")],
+)  # fmt: skip
+def test_a_choice_that_makes_no_sense_is_a_usage_error(text, message):
+    with pytest.raises(UsageError, match=message):
+        load_questions("tiny", limit=parse_selection(text))

@@ -1,18 +1,14 @@
 """The edit as a value: which heads lose which direction from their output projection, and how strongly (paper, section 4)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.files import read_json, write_json
-
-Head = tuple[int, int]  # (layer, head), both 0-based
+from thinkedit.named_heads import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +41,15 @@ class Edit:
         a[0, columns] = v @ weight[:, columns].double().cpu()
         return a, -self.strengths[layer] * v[:, None]
 
+    def edited_columns(self, layer: int, weight: Tensor) -> Tensor:
+        """The new columns [hidden, columns] of the layer's edited heads: float64 inside, rounded once to weight's dtype."""
+        v, block = self.directions[layer].to(weight.device), weight[:, self.columns(layer).to(weight.device)].double()
+        return (block - self.strengths[layer] * torch.outer(v, v @ block)).to(weight.dtype)
+
     def edited(self, layer: int, weight: Tensor) -> Tensor:
-        """The new o_proj weight [hidden, heads * head_dim]: computed in float64, rounded once to the weight's dtype."""
-        v, columns = self.directions[layer].to(weight.device), self.columns(layer).to(weight.device)
-        block = weight[:, columns].double()
+        """The new o_proj weight [hidden, heads * head_dim]; `weight` stays as it is."""
         result = weight.clone()
-        result[:, columns] = (block - self.strengths[layer] * torch.outer(v, v @ block)).to(weight.dtype)
+        result[:, self.columns(layer).to(weight.device)] = self.edited_columns(layer, weight)
         return result
 
 
@@ -71,21 +70,6 @@ def unit(vector: Tensor, layer: int) -> Tensor:
     if not torch.isfinite(norm) or norm == 0:
         raise ThinkEditError(f"The direction of layer {layer} has norm {norm.item():g}: nothing can be removed along it.")
     return vector / norm
-
-
-def check_heads(heads: Sequence[Head], layers: int, heads_per_layer: int) -> None:
-    if not heads:
-        raise UsageError("No heads are given, so there is nothing to edit.")
-    seen = set()
-    for layer, head in heads:
-        if not (0 <= layer < layers and 0 <= head < heads_per_layer):
-            raise UsageError(
-                f"Head {layer}:{head} does not exist: this model has layers 0..{layers - 1} "
-                f"with heads 0..{heads_per_layer - 1} (both count from 0)."
-            )
-        if (layer, head) in seen:
-            raise UsageError(f"Head {layer}:{head} is given twice.")
-        seen.add((layer, head))
 
 
 def random_heads(edit: Edit, direction: Tensor, layers: int, heads_per_layer: int, seed: int) -> Edit:
@@ -122,38 +106,22 @@ def random_direction(edit: Edit, weights: Mapping[int, Tensor], seed: int) -> Ed
 
 def left_along(edit: Edit, layer: int, before: Tensor, after: Tensor) -> float:
     """What is left of the edited heads along v after rounding, as a share of what was there: 0 for a full removal."""
-    v, columns = edit.directions[layer], edit.columns(layer)
-    return float((v @ after[:, columns].double().cpu()).norm() / (v @ before[:, columns].double().cpu()).norm())
+    columns = edit.columns(layer)
+    return share_left(edit.directions[layer], before[:, columns], after[:, columns])
 
 
-def save_edit(edit: Edit, path: Path, **about: object) -> None:
-    """Writes `edit.json`; `about` (control, fingerprints, figures) goes beside the heads."""
+def share_left(v: Tensor, before: Tensor, after: Tensor) -> float:
+    """The same for columns [hidden, columns] and the unit vector v [hidden]; 0 where there was nothing."""
+    there = float((v @ before.double().cpu()).norm())
+    return float((v @ after.double().cpu()).norm()) / there if there else 0.0
+
+
+def edit_record(edit: Edit, **about: object) -> dict[str, object]:
+    """What `edit.json` holds; `about` (control, fingerprints, figures) goes beside the heads."""
     strengths = sorted(set(edit.strengths.values()))
-    write_json(
-        path,
-        {
-            "heads": [list(head) for head in edit.heads],
-            "strength": strengths[0] if len(strengths) == 1 else {str(k): v for k, v in edit.strengths.items()},
-            "head_dim": edit.head_dim,
-            **about,
-        },
-    )
-
-
-def parse_heads(text: str) -> list[Head]:
-    """Heads from "21:2,17:7" or from a JSON file with a list of [layer, head] or of {layer, head} objects."""
-    if Path(text).is_file():
-        value = read_json(Path(text))
-        rows = value.get("heads", value) if isinstance(value, dict) else value
-    else:
-        try:
-            rows = [tuple(int(part) for part in item.split(":")) for item in text.replace(" ", ",").split(",") if item]
-        except ValueError:
-            rows = None
-    try:
-        return [(int(r["layer"]), int(r["head"])) if isinstance(r, dict) else (int(r[0]), int(r[1])) for r in rows]
-    except (TypeError, ValueError, KeyError, IndexError):
-        raise UsageError(
-            f"{text!r} names no heads. Write them as layer:head,layer:head (21:2,17:7) "
-            f"or give a JSON file with a list of [layer, head] pairs, such as {json.dumps([[21, 2], [17, 7]])}."
-        ) from None
+    return {
+        "heads": [list(head) for head in edit.heads],
+        "strength": strengths[0] if len(strengths) == 1 else {str(k): v for k, v in edit.strengths.items()},
+        "head_dim": edit.head_dim,
+        **about,
+    }

@@ -1,13 +1,14 @@
 """Files that are whole or absent, JSON Lines that survive a kill, and a lock that a kill releases."""
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +38,58 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """Yields a temporary directory which becomes `path`, replacing what was there, when the block ends well."""
+    """Yields a temporary directory which becomes `path`, replacing what was there, when the block ends well.
+
+    What a killed process left of an earlier attempt is removed first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    prefix = f".{path.name}.unfinished-"
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
+        with suppress(OSError), _held(leftover):  # the lock of a process that is gone is free
+            _discard(leftover)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-            os.replace(path, retired / "old")
-            os.replace(temporary, path)
-            shutil.rmtree(retired)
-        else:
-            os.replace(temporary, path)
+        with _held(temporary):
+            yield temporary
+            temporary.chmod(0o755)
+            sync(temporary)
+            if path.exists():
+                retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
+                os.replace(path, retired / "old")
+                os.replace(temporary, path)
+                _discard(retired)
+            else:
+                os.replace(temporary, path)
+            sync(path.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _discard(temporary)
+
+
+def _discard(directory: Path) -> None:
+    """Removes a directory; what marks a model first, so that one that is half gone is never taken for a whole one."""
+    for marker in ("config.json", "old/config.json"):
+        (directory / marker).unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Holds a lock on a directory. Raises BlockingIOError where another process has it."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def sync(path: Path) -> None:
+    """Has the system write a file or the entries of a directory to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -117,11 +155,14 @@ def drop_torn_line(path: Path) -> bool:
     return position < end
 
 
+LOCK = ".lock"
+
+
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
     """Holds a directory for this process alone. The system releases the lock whenever the process ends."""
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("a+") as file:
+    with (directory / LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from thinkedit.errors import ThinkEditError
 from thinkedit.files import append_json_lines, drop_torn_line, read_json_lines
 
+THINK_TAGS = ("<think>", "</think>")
 Status = Literal["closed", "truncated", "unclosed", "absent"]
 
 
@@ -16,7 +17,8 @@ class Record:
     """`thinking_tokens` is None where no thought was found. `forced` is the text of a forced answer, if one was asked for.
 
     `group` is a label that the task gives its questions (a level, a kind of topic). `alpha`, `control` and `layer` say
-    how the model was steered (`layer` None: all of them), `edit` which edit was on (None: the base model).
+    how the model was steered (`layer` None: all of them), `edit` which edit was on (None: the base model). `think_tags` are the
+    tags of its thought where they are not THINK_TAGS.
     """
 
     task: str
@@ -43,6 +45,12 @@ class Record:
     alpha: float | None = None
     layer: int | None = None
     edit: str | None = None
+    think_tags: list[str] | None = None
+
+    @property
+    def tags(self) -> tuple[str, str]:
+        """What opens and what closes its thought."""
+        return (self.think_tags[0], self.think_tags[1]) if self.think_tags else THINK_TAGS
 
     @property
     def key(self) -> tuple[str, int]:

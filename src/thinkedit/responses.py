@@ -21,7 +21,7 @@ def read_responses(path: Path, chat: Chat) -> list[Record]:
     """
     records = []
     for number, row in _rows(path):
-        if "token_ids" in row and "prompt_ids" in row:
+        if row.get("token_ids") and row.get("prompt_ids"):
             try:
                 records.append(parse_record(row))
                 continue

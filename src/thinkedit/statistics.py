@@ -181,6 +181,9 @@ def _ratios(ratios: list[Ratio], grain: float | None, bounds: tuple[float, float
         low, high = limits(drawn_values[:, column], count)
         if grain is not None:
             low, high = np.clip(low, *bounds), np.clip(high, *bounds)
+        elif low == high:  # nothing varies, as among two questions that moved alike: that is no certainty
+            estimates.append(Estimate(value, None, None, count))
+            continue
         estimates.append(Estimate(value, float(low), float(high), count))
     return estimates
 

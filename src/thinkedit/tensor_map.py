@@ -1,6 +1,7 @@
 """A safetensors file that is allocated whole and then filled in place through a memory map."""
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from thinkedit.errors import ThinkEditError
 
 DTYPES: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I32": np.int32, "U8": np.uint8}
+BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "BOOL": 8}
+BITS |= {f"{sign}{bits}": bits for sign in "IU" for bits in (8, 16, 32, 64)}
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
@@ -44,17 +47,27 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
             raise ThinkEditError(f"{path} is no safetensors file: its header cannot be read.") from None
     if not isinstance(header, dict):
         raise ThinkEditError(f"{path} is no safetensors file: its header is no object.")
-    begin = 8 + length
+    begin, end = 8 + length, 0
+    spans = []
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         try:
             first, last = entry["data_offsets"]
-            honest = 0 <= first <= last and begin + last <= size and all(n >= 0 for n in entry["shape"])
+            honest = isinstance(entry["dtype"], str) and all(type(n) is int and n >= 0 for n in [first, last, *entry["shape"]])
+            honest = honest and first <= last and begin + last <= size
         except (TypeError, KeyError, ValueError):
             honest = False
         if not honest:
             raise ThinkEditError(f"{path}: tensor {name} reaches outside of the file (truncated or damaged).")
+        bits = BITS.get(entry["dtype"])
+        if bits is not None and math.prod(entry["shape"]) * bits != 8 * (last - first):
+            raise ThinkEditError(f"{path}: tensor {name} does not have the size that its shape says (damaged).")
+        spans.append((first, last, name))
+    for first, last, name in sorted(spans):
+        if first < end:
+            raise ThinkEditError(f"{path}: tensor {name} lies on top of another one (damaged).")
+        end = max(end, last)
     return header, begin
 
 
@@ -68,8 +81,6 @@ def open_arrays(path: Path, writable: bool = False) -> tuple[dict[str, np.ndarra
             raise ThinkEditError(f"{path}: tensor {name} has dtype {entry['dtype']}, expected one of {', '.join(DTYPES)}.")
         shape, dtype = tuple(entry["shape"]), np.dtype(DTYPES[entry["dtype"]])
         first, last = entry["data_offsets"]
-        if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize != last - first:
-            raise ThinkEditError(f"{path}: tensor {name} does not have the size that its shape says.")
         mode: Literal["r", "r+"] = "r+" if writable else "r"
         arrays[name] = (
             np.memmap(path, dtype=dtype, mode=mode, offset=begin + first, shape=shape)

@@ -127,6 +127,8 @@ def test_seeds_alone_decide_what_is_sampled_and_caps_and_end_tokens_hold():
         assert [len(done[0].token_ids), done[0].finish_reason] == [3, "length"]
         for completion in engine.generate(prompts(source), warm):
             assert (completion.token_ids[-1] == 2) == (completion.finish_reason == "stop")
+        many = [Request(i, tuple([5] * 60), i) for i in range(200)]  # more than one step reads
+        assert len(list(engine.generate(many, warm))) == 200
         too_long = Request("long", (5,) * 600, 0)
         with pytest.raises(ThinkEditError, match="600 tokens"):
             list(engine.generate([too_long], GREEDY))

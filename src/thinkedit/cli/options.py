@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from thinkedit.errors import UsageError
+from thinkedit.tasks.selection import parse_selection
 
 
 def option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:
@@ -17,7 +18,16 @@ Datasets = Annotated[
 ]
 Columns = Annotated[str | None, option("--columns", help="Columns of a local file: question=problem,answer=solution.")]
 Split = Annotated[str | None, option("--split", help="Split of the dataset.")]
-Limit = Annotated[int | None, option("--limit", min=1, help="Number of questions.")]
+Limit = Annotated[
+    Any,
+    option(
+        "--limit",
+        "--questions",
+        parser=parse_selection,
+        metavar="N|IDS",
+        help="Number of questions; or which ones: 12,40, whole ids, or a file of ids.",
+    ),
+]
 MaxTokens = Annotated[int | None, option("--max-tokens", min=1, help="Cap of sampled tokens a response.")]
 DirectionFile = Annotated[
     Path | None, option("--direction", help="A direction file: .safetensors, or a published .pt (default: this run's).")

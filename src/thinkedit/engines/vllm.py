@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from itertools import count
@@ -15,6 +16,7 @@ from thinkedit.engines.base import Ability, Biases, Completion, Request, Samplin
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.models import ModelSource, read_config, read_shape
 
+CPU_CONTEXT = 32768  # tokens
 ROWS = 256  # requests at work at a time, unless told otherwise
 INSTALL = 'pip install "thinkedit[vllm]" (CUDA), or "make vllm-env" for a machine without a GPU'
 
@@ -50,13 +52,21 @@ class VllmEngine:
             "skip_tokenizer_init": True,
             "generation_config": "vllm",
             "dtype": dtype or ("float32" if on_cpu else "auto"),
-            "max_model_len": -1 if read_shape(source.path).context else None,  # as long as the memory holds
+            "max_model_len": -1,  # as long as the model's context and the memory allow
             "max_num_seqs": self.rows,
             "tensor_parallel_size": tensor_parallel_size,
             "pipeline_parallel_size": pipeline_parallel_size,
-            "worker_extension_cls": f"{vllm_plugin.__name__}:SteeringWorker".replace(":", "."),
+            "worker_extension_cls": f"{vllm_plugin.__name__}.SteeringWorker",
             "disable_log_stats": True,
+            "use_tqdm_on_load": False,
         }
+        if on_cpu:  # its random generators cannot be wound back, which a prompt that is read in pieces needs
+            longest = min(read_shape(source.path).context or CPU_CONTEXT, CPU_CONTEXT)
+            settings |= {
+                "max_model_len": longest,
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(4096, longest),
+            }
         if "steering" in abilities:
             settings["hf_overrides"] = {"architectures": [vllm_plugin.PREFIX + architecture]}
         if "editing" in abilities and edit_as == "adapter":
@@ -183,6 +193,7 @@ def _prepare_platform() -> bool:
         raise ThinkEditError(f"--engine vllm needs vLLM, which is not installed: {INSTALL}.\nOr use --engine transformers.")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    warnings.filterwarnings("ignore", module=r"vllm\.|torch\.jit")
     import torch
 
     on_cpu = not torch.cuda.is_available()

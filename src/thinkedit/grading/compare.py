@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from thinkedit.grading.answers import LETTERS, NUMBER
 from thinkedit.grading.normal import TEXT, normal, plain_number, squeezed, unwrapped
+from thinkedit.grading.value import rough_value, tell_apart
 
 Pairs = list[tuple[str, str]]
 Decision = bool | Pairs
@@ -24,6 +25,7 @@ LEADING_LETTER = re.compile(
     r"(?:\\text\s*\{\s*)?(?:(?:option|choice|answer)\s*:?\s*)?(?:[(\[](?-i:([A-Z]))[)\]]|(?-i:([A-Z]))(?:[).:,]|\s*$|\s+(?![=+*/^-])))",
     re.IGNORECASE,
 )
+DIGITS_ONLY = re.compile(r"[\d,.\s]*")
 SENTENCE = re.compile(r"[a-zA-Z ,.:'-]*")
 MEANINGFUL = re.compile(r"\b(?:minus|negative|half|squared|factorial|hundred|thousand|million|billion|dozen|percent)\b")
 RELATION = re.compile(r"[<>=|:;]|\\(?:[lg]en?|in|ne|mid|to|begin|sum|int|lim|text|cup|cap|binom)(?![a-z])|\\[{}]")
@@ -119,8 +121,12 @@ def _compare_named(gold: str, answer: str) -> Decision | None:
 
 def _compare_structure(gold: str, answer: str) -> Decision:
     """Tuples and intervals part by part in order, sets and lists in any order."""
+    if tell_apart(gold, answer):
+        return False
     gold_open, gold_parts = split_parts(gold)
     opened, parts = split_parts(answer)
+    if _number_against_many(gold, answer, parts) or _number_against_many(answer, gold, gold_parts):
+        return False
     ordered, order = gold_open[:1] in ("(", "["), opened[:1] in ("(", "[")
     if ordered and order:
         if gold_open != opened or len(gold_parts) != len(parts):
@@ -144,6 +150,12 @@ def _compare_structure(gold: str, answer: str) -> Decision:
     if all(plain_number(item) is not None for item in left + remaining):
         return False
     return [(r"\{" + ",".join(left) + r"\}", r"\{" + ",".join(remaining) + r"\}")]
+
+
+def _number_against_many(one: str, other: str, parts: list[str]) -> bool:
+    """Whether `one` is a single number and `other`, which has `parts`, is several, a matrix or a union of intervals."""
+    many = len(parts) > 1 and not DIGITS_ONLY.fullmatch(other)  # `1, 000` may be one number after all
+    return (many or r"\cup" in other or "matrix" in other) and rough_value(one) is not None
 
 
 def _same_variables(gold: str, answer: str) -> bool:

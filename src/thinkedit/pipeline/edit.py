@@ -1,37 +1,48 @@
-"""Step 5, the edit: takes the direction out of the chosen heads and writes the edited model."""
+"""Step 5, the edit: takes the direction out of the chosen heads and writes the edited model, or an adapter.
 
-from collections.abc import Sequence
+torch is loaded inside of the functions: the copy of a large model begins before that and goes on meanwhile.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
-from thinkedit.checkpoint import write_edited
-from thinkedit.edit import Edit, Head, check_heads, make_edit, save_edit
+from thinkedit.checkpoint import CARD, MARK, EditedModel, as_json, check_target
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.files import content_hash, read_json
-from thinkedit.heads import chosen_heads
+from thinkedit.files import content_hash, read_json, whole_directory, write_json
 from thinkedit.models import default_heads
-from thinkedit.pipeline.run import Run, tensor_hash
-from thinkedit.pipeline.steer import find_direction
+from thinkedit.named_heads import Head, check_heads, published_heads
+from thinkedit.pipeline.run import Run, tensor_hash, versions
+
+if TYPE_CHECKING:
+    from thinkedit.edit import Edit
+
+REPRODUCE = "reproduce.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """`left` maps a layer to what is left along the direction after rounding (0: nothing), relative to before."""
+    """`left` maps a layer to what is left along the direction after rounding (0: nothing), relative to before.
 
-    edit: Edit
+    `left_out` names weight files of the base in other formats, which the edited model goes without.
+    """
+
+    edit: "Edit"
     path: Path
     left: dict[int, float]
     share_of_weights: float
+    left_out: list[str]
 
 
-def build_edit(run: Run, heads: Sequence[Head] | None, count: int | None, strength: float, direction: Path | None) -> Edit:
+def build_edit(run: Run, heads: Sequence[Head] | None, count: int | None, strength: float, direction: Path | None) -> "Edit":
     """The edit as a value: the given heads, or the best `count` of `heads.json`."""
-    if count is not None and not 1 <= count <= run.shape.all_heads:
-        raise UsageError(f"--n-heads {count} makes no sense: the model has {run.shape.all_heads} heads.")
-    if not strength > 0:
-        raise UsageError(f"The strength must be above 0 (1 removes the direction whole), not {strength}.")
+    check_dose(run, count, strength)
+    from thinkedit.edit import make_edit
+    from thinkedit.heads import chosen_heads
+    from thinkedit.pipeline.steer import find_direction
+
     found = find_direction(run, "attn", direction)
     if heads is None:
         run.needs("heads", "heads")
@@ -42,39 +53,146 @@ def build_edit(run: Run, heads: Sequence[Head] | None, count: int | None, streng
     return make_edit(heads, found.vectors, run.shape.head_dim, strength)
 
 
+def check_dose(run: Run, count: int | None, strength: float) -> None:
+    if count is not None and not 1 <= count <= run.shape.all_heads:
+        raise UsageError(f"--n-heads {count} makes no sense: the model has {run.shape.all_heads} heads.")
+    if not strength > 0 or math.isinf(strength):
+        raise UsageError(f"The strength must be above 0 (1 removes the direction whole), not {strength}.")
+
+
 def edit_heads(
     run: Run,
-    heads: Sequence[Head] | None = None,
+    heads: Sequence[Head] | Literal["published"] | None = None,
     n_heads: int | None = None,
     strength: float = 1.0,
     direction: Path | None = None,
     to: Path | None = None,
     link: bool = False,
+    adapter: bool = False,
 ) -> Edited:
-    """Writes `edit.json` and the edited model (`edited/`, or the directory `to`), tokenizer and all."""
-    if heads is not None and n_heads is not None:
+    """Writes `edit.json` and the edited model (`edited/`, or the directory `to`), tokenizer and all.
+
+    `adapter` writes the edit as a LoRA adapter of rank 1 instead (`adapter/`). `heads` "published" takes the authors' list.
+    """
+    if heads == "published":
+        heads = published_heads(run.source, run.shape, n_heads)
+    elif heads is not None and n_heads is not None:
         raise UsageError("Give either the heads themselves or their number, not both.")
-    made = build_edit(run, heads, n_heads, strength, direction)
-    out = to or run.directory / "edited"
-    total = sum(torch.Size(place.shape).numel() for place in run.checkpoint.tensors.values())
-    share = len(made.heads) * run.shape.head_dim * run.shape.hidden / total
-    about = {
+    check_dose(run, n_heads, strength)
+    if heads is None:
+        run.needs("heads", "heads")
+    else:
+        check_heads(heads, run.shape.layers, run.shape.heads)
+    if direction is None:
+        run.needs("extract", "extract")
+    out = to or run.directory / ("adapter" if adapter else "edited")
+    title = "writing the adapter" if adapter else "writing the edited model"
+    with run.progress.work(title, 1, "adapter" if adapter else "model") as advance:
+        write = _write_adapter if adapter else _write_model
+        made = write(run, heads, n_heads, strength, direction, out, link)
+        advance(1)
+    left = {str(layer): value for layer, value in made.left.items()}
+    write_json(run.directory / "edit.json", _record(run, made.edit, direction, left))
+    settings = {
+        "n_heads": len(made.edit.heads),
+        "strength": strength,
+        "direction": str(direction.resolve()) if direction else None,
+    }
+    run.note("edit", settings, identity=edit_hash(made.edit), path=str(out))
+    return made
+
+
+def _write_model(
+    run: Run, heads: Sequence[Head] | None, count: int | None, strength: float, direction: Path | None, out: Path, link: bool
+) -> Edited:
+    with EditedModel(run.checkpoint, out, link) as model:
+        made = build_edit(run, heads, count, strength, direction)
+        about = _about(run, made, direction)
+        left = model.write(made, **about)
+        about["left_along_direction"] = left
+        for name, content in documents(run, made, about, adapter=False).items():
+            model.add(name, content)
+    return Edited(made, out, left, about["share_of_weights"], model.left_out)
+
+
+def _write_adapter(
+    run: Run, heads: Sequence[Head] | None, count: int | None, strength: float, direction: Path | None, out: Path, link: bool
+) -> Edited:
+    from thinkedit.adapter import write_adapter
+    from thinkedit.card import hub_id
+
+    if link:
+        raise UsageError("An adapter holds none of the base's files, so there is nothing to --link.")
+    check_target(run.source.path, out)
+    made = build_edit(run, heads, count, strength, direction)
+    how = run.checkpoint.quantisation()
+    for layer in made.layers:
+        if how and not run.checkpoint.plain_o_proj(layer):
+            raise ThinkEditError(
+                f"{run.source.name} is quantised ({how}) and so is the o_proj of layer {layer}: it cannot be read exactly, "
+                "so the edit of it is not known.\nMake the adapter from the unquantised model "
+                "(thinkedit edit --adapter --model UNQUANTISED) and serve it on top of this one."
+            )
+        run.checkpoint.check_shape(layer)
+    about = _about(run, made, direction)
+    left = {layer: abs(1 - made.strengths[layer]) for layer in made.layers}  # before any rounding: W + B A is exact
+    with whole_directory(out) as temporary:
+        write_adapter(made, run.o_proj_weight, temporary, hub_id(run.source) or str(run.source.path.resolve()))
+        write_json(temporary / MARK, _record(run, made, direction, {str(k): v for k, v in left.items()}))
+        for name, content in documents(run, made, about, adapter=True).items():
+            (temporary / name).write_bytes(content)
+    return Edited(made, out, left, about["share_of_weights"], [])
+
+
+def _about(run: Run, made: "Edit", direction: Path | None) -> dict[str, Any]:
+    """What `edit.json` says beside heads and strength."""
+    from thinkedit.card import base_name
+    from thinkedit.pipeline.steer import find_direction
+
+    total = sum(math.prod(place.shape) for place in run.checkpoint.tensors.values())
+    heads_step = run.step("heads") or {}
+    return {
         "control": "attn",
-        "model": run.source.name,
+        "suppress": heads_step.get("settings", {}).get("suppress", "short"),
+        "model": base_name(run.source),
+        "direction": direction.name if direction else "of the run",
         "base_fingerprint": run.fingerprint,
         "direction_fingerprint": tensor_hash(find_direction(run, "attn", direction).vectors),
-        "share_of_weights": share,
+        "identity": edit_hash(made),
+        "share_of_weights": len(made.heads) * run.shape.head_dim * run.shape.hidden / total,
     }
-    with run.progress.work("writing the edited model", 1, "model") as advance:
-        left = write_edited(run.source.path, made, out, link, **about)
-        advance(1)
-    save_edit(made, run.directory / "edit.json", **about, left_along_direction={str(k): v for k, v in left.items()})
-    settings = {"n_heads": len(made.heads), "strength": strength, "direction": str(direction.resolve()) if direction else None}
-    run.note("edit", settings, identity=edit_hash(made), path=str(out))
-    return Edited(made, out, left, share)
 
 
-def current_edit(run: Run) -> Edit:
+def _record(run: Run, made: "Edit", direction: Path | None, left: Mapping[str, float]) -> dict[str, object]:
+    from thinkedit.edit import edit_record
+
+    return edit_record(made, **_about(run, made, direction), left_along_direction=dict(left))
+
+
+def documents(run: Run, made: "Edit", about: Mapping[str, Any], adapter: bool) -> dict[str, bytes]:
+    """The card and `reproduce.json`, name -> content; with the run's figures where they are this edit's."""
+    from thinkedit.card import figures_table, model_card, reproduce_record
+
+    summary = edit_summary(run.directory, made.heads, set(made.strengths.values()))
+    commands = [*run.manifest.get("commands", [])]
+    if run.command_line and run.command_line not in commands:
+        commands.append(run.command_line)
+    card = model_card(run.source, made, about, adapter, figures_table(summary) if summary else None)
+    return {CARD: card.encode(), REPRODUCE: as_json(reproduce_record(run.source, about, versions(), commands))}
+
+
+def edit_summary(directory: Path, heads: Sequence[Head], strengths: set[float]) -> dict[str, Any] | None:
+    """`summary.json` of a run, if it is about the edit of these heads at this strength."""
+    path = directory / "summary.json"
+    if not path.is_file():
+        return None
+    summary = read_json(path)
+    measured = {(int(layer), int(head)) for layer, head in (summary.get("heads") or {}).get("edited", [])}
+    same = measured == set(heads) and strengths == {(summary.get("edit") or {}).get("strength")}
+    return summary if same else None
+
+
+def current_edit(run: Run) -> "Edit":
     """The edit that `edit.json` of this run describes. Raises where its direction is no longer what it was."""
     entry = run.needs("edit", "edit")
     value = read_json(run.directory / "edit.json")
@@ -91,6 +209,6 @@ def edit_direction(run: Run) -> Path | None:
     return Path(path) if path else None
 
 
-def edit_hash(made: Edit) -> str:
+def edit_hash(made: "Edit") -> str:
     vectors = {str(layer): tensor_hash(made.directions[layer]) for layer in made.layers}
     return content_hash([sorted(made.heads), {str(k): v for k, v in made.strengths.items()}, vectors, made.head_dim])

@@ -35,18 +35,24 @@ def evaluate(
     split = split or defaults.evaluate_split
     samples, limit = samples or defaults.samples, limit or defaults.evaluate_limit
     max_tokens = max_tokens or defaults.evaluate_tokens
+    if run.machine.engine_name == "openai":
+        if not run.options.machine.served_edited and not base_only:
+            run.progress.say("the server's model alone is evaluated, as the base; --served-edited NAME adds an edited one")
+            base_only = True
+        placebos = placebos or 0  # a server has no more than what it serves
     arms: Arms = {"base": None} if base_only else make_arms(run, n_heads, strengths, placebos)
     run.check_asking()
     edited = arms.get("edited")
     loaded = {name: load_questions(name, split, run.options.data_dir, limit, columns) for name in datasets}
-    responder = run.responder(max_tokens, defaults.forced_tokens)
+    engine = run.engine("editing") if edited else run.engine()
+    responder = run.responder(engine, max_tokens, defaults.forced_tokens)
     total = samples * len(arms) * sum(len(questions) for questions in loaded.values())
     result: dict[str, dict[str, list[Record]]] = {}
     files: dict[str, Any] = {}
     try:
         with run.progress.work(f"evaluation: {', '.join(loaded)}, {len(arms)} models", total, "response") as advance:
             for arm, edit in arms.items():
-                run.engine.apply(edit)
+                engine.apply(edit)
                 for name, questions in loaded.items():
                     task = get_task(name, columns)
                     shaping = {"edit": edit_hash(edit) if edit else None, "source": source_of(name, split)}
@@ -63,7 +69,7 @@ def evaluate(
                     result.setdefault(task.name, {})[arm] = records
                     files[f"{task.name}|{arm}"] = run.file_entry(file, records, samples)
     finally:
-        run.engine.apply(None)
+        engine.apply(None)
     settings = {
         "datasets": list(datasets),
         "split": split,

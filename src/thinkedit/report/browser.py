@@ -99,10 +99,11 @@ def _sample(record: Record) -> Row:
 
 def split_thought(record: Record) -> tuple[str, str]:
     """What a response thought and what it said after it. The thought may have been opened by the prompt."""
-    thought, closed, reply = record.text.partition("</think>")
+    opening, closing = record.tags
+    thought, closed, reply = record.text.partition(closing)
     if not closed and record.status not in ("truncated", "unclosed"):
         return "", record.text.strip()
-    return thought.strip().removeprefix("<think>").strip(), reply.strip()
+    return thought.strip().removeprefix(opening).strip(), reply.strip()
 
 
 def clipped(text: str, head: int = TEXT, tail: int = 0) -> str:

@@ -1,6 +1,6 @@
 """Pictures for papers and terminals' companions: PNG files drawn from `summarise`'s figures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,15 +133,62 @@ def draw_lengths(task: dict[str, Any], arms: Sequence[str], path: Path) -> None:
 
 def draw_accuracy_by_length(task: dict[str, Any], arms: Sequence[str], path: Path) -> None:
     """Accuracy of the answers whose thought has at most so many tokens, with 95 % bands."""
+    curves = [(arm, _arm_colour(arm, place), task["thresholds"], task["arms"][arm]) for place, arm in enumerate(arms)]
+    _draw_thresholds(curves, "Accuracy of thoughts up to a length", path)
+
+
+def draw_bases(summaries: Mapping[str, dict[str, Any]], task: str, path: Path) -> None:
+    """The same for the bases of several models on one task, the paper's plot."""
+    curves = []
+    for place, (model, summary) in enumerate(summaries.items()):
+        found = summary.get("evaluation", {}).get(task)
+        if found:
+            arm = found["arms"].get("base") or next(iter(found["arms"].values()))
+            curves.append((model, SPARE_COLOURS[place % len(SPARE_COLOURS)], found["thresholds"], arm))
+    _draw_thresholds(curves, f"{task}: accuracy of thoughts up to a length", path)
+
+
+def draw_models(summaries: Mapping[str, dict[str, Any]], tasks: Sequence[str], path: Path, published: bool = False) -> None:
+    """Accuracy of base and edit with 95 % intervals: a panel a task, a row a model; crosses are the paper's own figures."""
+    from thinkedit.report.tables import paper_accuracy
+
+    names = list(summaries)
+    with drawing(path, len(tasks), (2.2 + 2.5 * len(tasks), 1.5 + 0.62 * len(names))) as (figure, panels):
+        for task, axes in zip(tasks, np.atleast_1d(panels), strict=True):
+            for row, summary in enumerate(summaries.values()):
+                edit = summary.get("verdict", {}).get("primary", {}).get("arm", "edited")
+                arms = summary.get("evaluation", {}).get(task, {}).get("arms", {})
+                for arm, label, shift in (("base", "base", -0.14), (edit, "edited", 0.14)):
+                    own = arms.get(arm, {}).get("accuracy")
+                    if own:
+                        axes.plot(100 * own["value"], row + shift, "o", color=ARM_COLOURS[label], markersize=6, label=label)
+                        if own["low"] is not None:
+                            ends = [100 * own["low"], 100 * own["high"]]
+                            axes.plot(ends, [row + shift] * 2, color=ARM_COLOURS[label], linewidth=1.6)
+                    paper = paper_accuracy(summary, task, arm) if published else None
+                    if paper is not None:
+                        axes.plot(paper, row + shift, "x", color=INK, markersize=5.5, label="paper")
+            axes.set(title=task, xlabel="accuracy, %", ylim=(len(names) - 0.5, -0.5))
+            axes.set_yticks(range(len(names)), names if axes is np.atleast_1d(panels)[0] else [""] * len(names))
+            axes.grid(axis="y", visible=False)
+            handles, labels = axes.get_legend_handles_labels()
+            seen = dict(zip(labels, handles, strict=True))
+        figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=3)
+
+
+def _draw_thresholds(curves: list[tuple[str, str, list[float], dict[str, Any]]], title: str, path: Path) -> None:
+    """Curves of (label, colour, thresholds, arm's figures)."""
     with drawing(path) as (_, axes):
-        for place, arm in enumerate(arms):
-            curve = task["arms"][arm]["under_threshold"]
-            points = zip(task["thresholds"], curve["accuracy"], curve["low"], curve["high"], strict=True)
+        spans = [1.0]
+        for label, colour, thresholds, arm in curves:
+            curve = arm["under_threshold"]
+            points = zip(thresholds, curve["accuracy"], curve["low"], curve["high"], strict=True)
             figures = [(x, None if v is None else {"value": v, "low": a, "high": b}) for x, v, a, b in points]
-            _curve(axes, figures, {"color": _arm_colour(arm, place), "linewidth": 1.9, "label": arm}, 100)
-        if task["thresholds"][-1] / max(task["thresholds"][0], 1) > 30:
+            _curve(axes, figures, {"color": colour, "linewidth": 1.9, "label": label}, 100)
+            spans.append(thresholds[-1] / max(thresholds[0], 1))
+        if max(spans) > 30:
             axes.set_xscale("log")
-        axes.set(xlabel="threshold (thinking tokens)", ylabel="%", title="Accuracy of thoughts up to a length", ylim=(0, 102))
+        axes.set(xlabel="threshold (thinking tokens)", ylabel="%", title=title, ylim=(0, 102))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower right")
 

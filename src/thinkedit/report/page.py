@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,12 @@ STYLES = ("base.css", "parts.css")
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
 
 
-def write_page(summary: dict[str, Any], rows: list[Row], path: Path, published: bool = False) -> None:
-    """Writes the page of `summarise`'s figures and `browser_rows`' questions."""
+def write_page(summary: dict[str, Any], rows: list[Row], path: Path, tables: Sequence[Table] | None = None) -> None:
+    """Writes the page of `summarise`'s figures and `browser_rows`' questions; `tables` are by default the summary's."""
     from thinkedit.report.tables import all_tables
 
-    tables = [table_value(table) for table in all_tables(summary, published)]
-    text = page({"summary": summary, "tables": tables, "questions": rows})
+    shown = [table_value(table) for table in (all_tables(summary) if tables is None else tables)]
+    text = page({"summary": summary, "tables": shown, "questions": rows})
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 

@@ -21,6 +21,7 @@ from thinkedit.report.verdict import Placebo, placebo, verdict
 from thinkedit.statistics import LEVEL, RESAMPLES, Array
 
 SCHEMA = 1
+Summary = dict[str, Any]
 BINS = 32
 THRESHOLDS = 24
 

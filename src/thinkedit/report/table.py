@@ -73,7 +73,7 @@ def to_rich(table: Table) -> "rich.table.Table":
     out = rich.table.Table(title=table.title, caption=table.note, box=box.SIMPLE_HEAD)
     out.title_justify = out.caption_justify = "left"
     for place, column in enumerate(table.columns):
-        out.add_column(Text(column), justify="left" if place < table.labels else "right")
+        out.add_column(Text(column), justify="left" if place < table.labels else "right", overflow="fold")
     for row in table.rows:
         out.add_row(*(Text(str(cell)) for cell in row))
     return out

@@ -1,39 +1,72 @@
 """Writes everything that a report consists of."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thinkedit.files import whole_file, write_json
 from thinkedit.report.evidence import BASE, Evidence, edits_of, primary_arm
 
+if TYPE_CHECKING:
+    from thinkedit.report.table import Table
+
 Summary = dict[str, Any]
 
 
-def write_report(evidence: Evidence, directory: Path, published: bool = False) -> Summary:
+def write_report(evidence: Evidence, directory: Path, published: bool = False, samples: bool = False) -> Summary:
     """Writes summary.json, and report/ with index.html, tables and pictures, into `directory`; returns the summary.
 
-    `published` shows the paper's own figures beside those of the models that it has.
+    `published` shows the paper's own figures beside those of the models that it has; `samples` adds lm-eval's samples
+    files to its results files.
     """
     from thinkedit.report.browser import browser_rows
+    from thinkedit.report.lm_eval import write_lm_eval
     from thinkedit.report.page import write_page
     from thinkedit.report.summary import summarise
+    from thinkedit.report.tables import all_tables
 
     summary = summarise(evidence)
     report = directory / "report"
-    write_tables(summary, report, published)
+    write_tables(all_tables(summary, published), report)
     write_figures(summary, report)
+    write_lm_eval(evidence, report / "lm-eval", samples)
     rows = browser_rows(evidence.evaluation, primary_arm(evidence))
-    write_page(summary, rows, report / "index.html", published)
+    write_page(summary, rows, report / "index.html", all_tables(summary, published))
     write_json(directory / "summary.json", summary)
     return summary
 
 
-def write_tables(summary: Summary, directory: Path, published: bool = False) -> list[Path]:
+def write_joint_report(
+    evidence: Mapping[str, Evidence], directory: Path, published: bool = False, commands: list[str] | None = None
+) -> Summary:
+    """The same for several models at once, by name; every model's own summary is in the joint one under `summaries`."""
+    from thinkedit.report import figures
+    from thinkedit.report.browser import browser_rows
+    from thinkedit.report.joint import joint_evaluation, joint_summary
+    from thinkedit.report.page import write_page
+    from thinkedit.report.summary import summarise
+    from thinkedit.report.tables import joint_tables, task_names
+
+    summaries = {name: summarise(one) for name, one in evidence.items()}
+    summary, report = joint_summary(summaries, published, commands), directory / "report"
+    tables = joint_tables(summaries, published)
+    write_tables(tables, report)
+    write_figures(summary, report)
+    tasks = task_names(summaries)
+    if tasks:
+        figures.draw_models(summaries, tasks, report / "accuracy.png", published)
+    for task in tasks:
+        figures.draw_bases(summaries, task, report / f"accuracy-by-length-of-bases-{safe_name(task)}.png")
+    rows = browser_rows(joint_evaluation(evidence), "edited")
+    write_page(summary, rows, report / "index.html", tables)
+    write_json(directory / "summary.json", summary | {"summaries": summaries})
+    return summary | {"summaries": summaries}
+
+
+def write_tables(tables: Sequence["Table"], directory: Path) -> list[Path]:
     """tables.md with all tables, and each as .csv and .tex."""
     from thinkedit.report.table import to_csv, to_latex, to_markdown
-    from thinkedit.report.tables import all_tables
 
-    tables = all_tables(summary, published)
     texts = {f"{table.name}.csv": to_csv(table) for table in tables}
     texts |= {f"{table.name}.tex": to_latex(table) for table in tables}
     if tables:
@@ -53,8 +86,7 @@ def write_figures(summary: Summary, directory: Path) -> list[Path]:
     written: list[Path] = []
 
     def target(name: str, task: str = "", tasks: int = 1) -> Path:
-        safe = "".join(c if c.isalnum() or c in "-._" else "_" for c in task)
-        written.append(directory / (f"{name}-{safe}.png" if tasks > 1 else f"{name}.png"))
+        written.append(directory / (f"{name}-{safe_name(task)}.png" if tasks > 1 else f"{name}.png"))
         return written[-1]
 
     if "heads" in summary:
@@ -75,3 +107,8 @@ def write_figures(summary: Summary, directory: Path) -> list[Path]:
         figures.draw_lengths(found, arms, target("lengths", task, len(evaluation)))
         figures.draw_accuracy_by_length(found, arms, target("accuracy-by-length", task, len(evaluation)))
     return written
+
+
+def safe_name(text: str) -> str:
+    """A text as part of a file name."""
+    return "".join(c if c.isalnum() or c in "-._" else "_" for c in text)

@@ -2,6 +2,7 @@
 
     load_questions("gsm8k", limit=200)                         the first 200 test questions, from the hub
     load_questions("MATH-500", data_dir=Path("data"))          the same benchmark from local files
+    load_questions("gsm8k", limit=["12", "40"])                two questions by their ids
     load_questions("my.csv", columns={"question": "problem"})  any local file
 
 Names are matched without regard to case, `-` and `_`. Nothing is imported or read before it is asked for.
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.tasks.base import Form, Question, Task
+from thinkedit.tasks.selection import Selection, select
 
 __all__ = ["TASK_NAMES", "Form", "Question", "Task", "get_task", "load_questions"]
 
@@ -59,21 +61,21 @@ def load_questions(
     name: str,
     split: str | None = None,
     data_dir: Path | str | None = None,
-    limit: int | None = None,
+    limit: Selection | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> list[Question]:
-    """The first `limit` questions (all by default) of a split (the task's default one), ids being unique.
+    """The first `limit` questions of a split (the task's default one), or those whose ids `limit` lists; all by default.
 
-    They come from the hub, or from local files of the same schema in `data_dir`. Raises UsageError for a name, split
-    or limit that makes no sense, ThinkEditError for data that cannot be had.
+    They come from the hub, or from local files of the same schema in `data_dir`; ids are unique. Raises UsageError for a
+    name, split or limit that makes no sense, ThinkEditError for data that cannot be had.
     """
     task = get_task(name, columns)
     split = split or task.default_split
     if split not in task.splits:
         raise UsageError(f"{task.name} has no split {split!r}; it has {', '.join(task.splits)}.")
-    if limit is not None and limit < 1:
-        raise UsageError(f"The number of questions must be at least 1, not {limit}.")
+    if isinstance(limit, int):
+        select([], limit, task.name)  # says before anything is read that a number makes no sense
     questions = task.load(split, Path(data_dir) if data_dir is not None else None)
     if not questions:
         raise ThinkEditError(f"{task.name} ({split}) holds no questions.")
-    return questions[:limit]
+    return select(questions, limit, task.name)

@@ -92,7 +92,7 @@ def _question(row: dict[str, Any], named: dict[str, str], fallback_id: str) -> Q
     identity, group = text("id") or fallback_id, text("group") or None
     if choices:
         return Question(identity, text("question"), _letter(text("answer"), choices), "choice", choices, group)
-    gold = _gold(text("answer"))
+    gold = bare_gold(text("answer"))
     return Question(identity, text("question"), gold, form_of(gold), group=group)
 
 
@@ -120,7 +120,8 @@ def _letter(answer: str, choices: tuple[str, ...]) -> str:
     raise ThinkEditError(f"the answer {answer[:60]!r} is no letter, index or text of a choice.")
 
 
-def _gold(answer: str) -> str:
+def bare_gold(answer: str) -> str:
+    r"""The answer of a solution that ends in `#### 4` or `\boxed{4}`; any other text as it is."""
     if "####" in answer:
         answer = answer.rpartition("####")[2].strip()
     return last_box(answer) or answer

@@ -1,5 +1,6 @@
 // The questions with both models' answers side by side: searched, filtered, shown a page at a time.
 const PAGE = 15;
+const STATUSES = { truncated: "thought cut", unclosed: "thought not closed", absent: "no thought" };
 const FLIPS = { won: "wrong " + ARROW + " right", lost: "right " + ARROW + " wrong", right: "right in both", wrong: "wrong in both", tied: "tied" };
 
 function answersSection(rows) {
@@ -32,22 +33,22 @@ function answersSection(rows) {
 
 function questionCard(row, words, longest) {
   return el("article", { class: "question", tabindex: "-1" },
-    el("div", { class: "about" }, el("span", {}, row.id), row.group !== null && el("span", {}, row.group), el("span", {}, "expected: ", el("bdi", {}, row.gold)),
+    el("div", { class: "about" }, !row.id.startsWith(row.task) && el("span", {}, row.task), el("span", {}, row.id), row.group !== null && el("span", {}, row.group), el("span", {}, "expected: ", el("bdi", {}, row.gold)),
       row.flip && el("span", { class: "flip " + row.flip }, FLIPS[row.flip] || row.flip)),
-    el("h3", { dir: "auto" }, marked(row.question, words)),
+    el("h3", { dir: "auto" }, row.question ? marked(row.question, words) : el("span", { class: "muted" }, "The question was not kept.")),
     el("div", { class: "sides" }, row.arms.map((arm, k) => el("div", { class: "side", "--c": k ? "var(--edited)" : "var(--base)" }, el("h4", {}, arm.name), arm.samples.map((x) => sampleBlock(x, words, longest))))));
 }
 
 function sampleBlock(x, words, longest) {
   const sign = x.correct === true ? ["\u2713", "right", "correct"] : x.correct === false ? ["\u2717", "wrong", x.verdict || "wrong"] : ["?", "", x.verdict || "not graded"];
   const found = words.length > 0 && words.some((w) => x.thought.toLowerCase().includes(w) || x.reply.toLowerCase().includes(w));
-  const tokens = x.status === "closed" ? plural(x.tokens, "token") : x.status + (missing(x.tokens) ? "" : ", " + plural(x.tokens, "token"));
+  const tokens = x.status === "closed" ? (missing(x.tokens) ? "length not known" : plural(x.tokens, "token")) : STATUSES[x.status] + (missing(x.tokens) ? "" : ", " + plural(x.tokens, "token"));
   return el("div", { class: "sample" },
     el("p", { class: "answer" }, el("span", { class: "sign " + sign[1], "aria-hidden": "true" }, sign[0]), el("span", { class: "unseen" }, sign[2]),
       el("bdi", { class: "text" }, x.answer === "" ? el("span", { class: "muted" }, "no answer") : marked(x.answer, words)), sign[2] !== sign[1] && x.correct !== true && el("span", { class: "muted small" }, sign[2]), el("span", { class: "tokens" }, tokens)),
-    x.status === "closed" && el("div", { class: "meter", "aria-hidden": "true" }, meter(x.tokens / longest)),
-    el("details", { open: found }, el("summary", {}, x.thought ? "Thought and reply" : "Reply"),
-      x.thought && el("div", { class: "prose", dir: "auto", tabindex: "0" }, marked(x.thought, words)), x.reply && el("div", { class: "prose", dir: "auto", tabindex: "0" }, marked(x.reply, words))));
+    x.status === "closed" && !missing(x.tokens) && el("div", { class: "meter", "aria-hidden": "true" }, meter(x.tokens / longest)),
+    (x.thought || x.reply) ? el("details", { open: found }, el("summary", {}, x.thought ? "Thought and reply" : "Reply"),
+      x.thought && el("div", { class: "prose", dir: "auto", tabindex: "0" }, marked(x.thought, words)), x.reply && el("div", { class: "prose", dir: "auto", tabindex: "0" }, marked(x.reply, words))) : el("p", { class: "muted small" }, "The text was not kept."));
 }
 
 function meter(share) {

@@ -19,7 +19,7 @@ function resultSection(s) {
     el("p", { class: "span" }, (v.claim === "not shown" ? points(p.value) + " points, " : "") + "95 % interval " + between(p, points) + " points, paired over " + plural(p.n, "question")),
     el("ul", { class: "beside" }, v.sentences.map((text) => el("li", {}, text))));
   const cards = el("div", {}), tasks = Object.keys(s.evaluation).filter((t) => (s.evaluation[t].comparisons || {})[p.arm]);
-  const pick = picker(tasks, "Task", (task) => cards.replaceChildren(cardsOf(s, task, p.arm)));
+  const pick = picker(tasks, taskLabel(s), (task) => cards.replaceChildren(cardsOf(s, task, p.arm)));
   return fill(node, {}, [pick, cards, effects(s, tasks)]);
 }
 
@@ -75,11 +75,37 @@ function effects(s, tasks) {
   return el("div", { class: "figures" }, figure("Effect on accuracy, beside the placebos", text, forest(rows, points, { label: "Effects on accuracy in points", xLabel: "difference to the base, points", tick: (t) => signed(t * 100, 0) }), table, true));
 }
 
+// Several models: each has its own verdict; nothing is pooled over them.
+function modelsSection(s) {
+  const node = el("section", { id: "result", "aria-labelledby": "result-title" }), judged = s.models.filter((m) => m.verdict);
+  const said = { rose: "raised accuracy in ", fell: "lowered it in ", "not shown": "showed no effect on it in " }, edits = judged.length === 1 ? "The edit " : "The edits ";
+  const counts = Object.keys(said).map((claim) => [said[claim], judged.filter((m) => m.verdict.claim === claim).length]).filter(([, n]) => n);
+  node.append(el("p", { class: "kicker" }, "Thinking length in ", el("strong", {}, plural(s.models.length, "model"))),
+    el("h1", { id: "result-title" }, judged.length ? [edits, counts.map(([text, n], k) => [k ? ", " : "", k ? text : text.replace(/\bit\b/, "accuracy"), el("em", {}, n + " of " + judged.length)]), " models"] : "What was measured"),
+    el("p", { class: "span" }, "Each model is judged by itself, on the paired difference in accuracy over all of its questions; nothing is pooled over models."),
+    el("ul", { class: "beside" }, s.models.map((m) => el("li", {}, el("b", {}, m.name), ": ", m.verdict ? [m.verdict.headline, m.verdict.sentences.map((text) => el("span", { class: "muted small aside" }, text))] : "no edit was evaluated beside its base."))));
+  const rows = [];
+  for (const m of judged) {
+    rows.push({ name: m.name, figure: m.verdict.primary, colour: "var(--edited)", strong: true, gap: rows.length > 0 });
+    for (const [task, t] of Object.entries(m.tasks)) {
+      if (t.accuracy_difference) rows.push({ name: task, figure: t.accuracy_difference, colour: "var(--edited)" });
+      if (!missing(t.paper_difference)) rows.push({ name: task + ", paper", figure: { value: t.paper_difference, low: null, high: null, n: null }, colour: "var(--third)", hollow: true });
+    }
+    for (const p of m.verdict.placebos) rows.push({ name: p.kind + ", mean", figure: p.mean, colour: "var(--warm)" });
+  }
+  const table = dataTable(["", "effect on accuracy, points", "questions"], rows.filter((r) => r.figure).map((r) => [r.name, whole(r.figure, points), count(r.figure.n)]));
+  const paper = rows.some((r) => r.name.endsWith(", paper")) ? " Hollow points are what the paper reports, without an interval." : "";
+  return fill(node, {}, [rows.some((r) => r.figure) && el("div", { class: "figures" }, figure("Effect on accuracy of each model", "Difference to the model's own base in points, with 95 % intervals over questions: all tasks together, then one by one." + paper,
+    forest(rows, points, { label: "Effects on accuracy in points", xLabel: "difference to the base, points", tick: (t) => signed(t * 100, 0) }), table, true))]);
+}
+
+const taskLabel = (s) => (s.models ? "Model and task" : "Task");
+
 function doneSection(s) {
   const steps = [], heads = s.heads, add = (name, ...text) => steps.push(el("li", {}, el("b", {}, name), el("span", {}, text)));
   if (s.probe) add("Probe", count(s.probe.questions) + " questions answered; " + count(s.probe.statuses.closed) + " closed thoughts" + (s.probe.thinking_length ? ", " + number(s.probe.thinking_length.value) + " tokens on average" : "") + "; " + count(s.probe.left_out) + " left out because they were not closed.");
   const d = s.direction;
-  if (d) add("Direction", "Mean residual stream of " + count(d.long_count) + " long thoughts less that of " + count(d.short_count) + " short ones" + (missing(d.rule) ? "" : " (" + d.rule + ")") + ", in every layer.");
+  if (d && !missing(d.long_count)) add("Direction", "Mean residual stream of " + count(d.long_count) + " long thoughts less that of " + count(d.short_count) + " short ones" + (missing(d.rule) ? "" : " (" + d.rule + ")") + ", in every layer.");
   if (s.steering) add("Steering", plural(new Set(s.steering.rows.map((r) => r.alpha)).size, "strength") + " along the direction, in all layers at once.");
   if (s.layer_scan) add("Layer scan", "The same, one layer at a time.");
   if (heads) add("Heads", count(heads.contributions.length * heads.contributions[0].length) + " heads ranked by what they write along the direction; " + count(heads.edited.length) + " chosen" + (heads.edited.length && heads.edited.length <= 12 ? ": " + heads.edited.map(([l, h]) => "L" + l + "H" + h).join(", ") : "") + ".");
@@ -106,7 +132,7 @@ function flatten(value, prefix = "") {
 
 function lengthSection(s) {
   const holder = el("div", {}), tasks = Object.keys(s.evaluation);
-  const pick = picker(tasks, "Task", (task) => {
+  const pick = picker(tasks, taskLabel(s), (task) => {
     const t = s.evaluation[task], arms = Object.keys(t.arms).filter((arm) => !isPlacebo(arm));
     const bars = arms.map((arm, k) => ({ name: arm, colour: armColour(arm, k), counts: t.arms[arm].histogram, mean: t.arms[arm].thinking_length && t.arms[arm].thinking_length.value }));
     const out = arms.map((arm) => arm + " " + count(t.arms[arm].left_out)).join(", ");
@@ -123,7 +149,7 @@ function lengthSection(s) {
 
 function steeringSection(s) {
   const holder = el("div", {}), rows = s.steering.rows, tasks = [...new Set(rows.map((r) => r.task))];
-  const pick = picker(tasks, "Task", (task) => {
+  const pick = picker(tasks, taskLabel(s), (task) => {
     const own = rows.filter((r) => r.task === task), controls = [...new Set(own.map((r) => r.control).filter(Boolean))];
     const groups = [...new Set(own.flatMap((r) => Object.keys(r.groups)))], correlation = (s.steering.length_rank_correlation || {})[task] || {};
     const lines = (key) => (controls.length ? controls : [null]).flatMap((control) => [null, ...groups].map((group, k) => ({
@@ -144,7 +170,7 @@ function steeringSection(s) {
 function scanSection(s) {
   const rows = s.layer_scan.rows.filter((r) => r.layer !== null), controls = [...new Set(rows.map((r) => r.control))], holder = el("div", {});
   const top = 1.05 * Math.max(1, ...rows.map((r) => (r.thinking_length ? r.thinking_length.high ?? r.thinking_length.value : 0)));
-  const pick = picker([...new Set(rows.map((r) => r.task))], "Task", (task) => {
+  const pick = picker([...new Set(rows.map((r) => r.task))], taskLabel(s), (task) => {
     holder.replaceChildren(el("div", { class: "figures" }, controls.map((control) => {
       const own = rows.filter((r) => r.task === task && r.control === control), alphas = [...new Set(own.map((r) => r.alpha))].sort((a, b) => a - b);
       const layers = [...new Set(own.map((r) => r.layer))].sort((a, b) => a - b);

@@ -4,8 +4,8 @@
   const main = document.getElementById("main"), contents = document.getElementById("contents");
   document.title = "ThinkEdit report: " + summary.model;
   const parts = [
-    ["Result", () => resultSection(summary)],
-    ["Method", () => doneSection(summary)],
+    ["Result", () => (summary.models ? modelsSection(summary) : resultSection(summary))],
+    ["Method", !summary.models && (() => doneSection(summary))],
     ["Lengths", summary.evaluation && (() => lengthSection(summary))],
     ["Steering", summary.steering && (() => steeringSection(summary))],
     ["Layers", summary.layer_scan && (() => scanSection(summary))],
@@ -24,7 +24,7 @@
     contents.append(link);
   }
   const st = summary.statistics;
-  document.getElementById("footer").append(el("p", {}, `Intervals are ${number(st.level * 100, 0)} % bootstrap intervals over questions (${count(st.resamples)} resamples; ${st.interval}): a question's samples stay together, and both models answer the same questions. The verdict rests on one figure, named beforehand: the paired difference in accuracy over all questions. The other intervals are not corrected for being many. Lengths are tokens from the opening to the closing tag and belong to closed thoughts only.`));
+  document.getElementById("footer").append(el("p", {}, `Intervals are ${number(st.level * 100, 0)} % bootstrap intervals over questions (${count(st.resamples)} resamples; ${st.interval}): a question's samples stay together, and both models answer the same questions. ${summary.models ? "Each model's verdict rests" : "The verdict rests"} on one figure, named beforehand: the paired difference in accuracy over all questions. The other intervals are not corrected for being many. Lengths are tokens from the opening to the closing tag and belong to closed thoughts only.`));
 
   window.addEventListener("beforeprint", () => document.querySelectorAll(".sheet").forEach((sheet) => { sheet.open = true; }));
   const seen = new IntersectionObserver((entries) => {

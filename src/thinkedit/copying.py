@@ -1,0 +1,164 @@
+"""A model's directory copied fast, some of its bytes overwritten, and the result put in place whole or not at all."""
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from thinkedit.errors import ThinkEditError
+from thinkedit.files import sync, whole_directory
+
+FICLONE = 0x40049409  # Linux: let the file system share the blocks of two files until one is written
+CHUNK = 64 << 20  # bytes handed to the system at once
+BUFFER = 1 << 20
+CONFIG = "config.json"  # written last: without it no library takes the directory for a model
+TEMPLATES = "additional_chat_templates"  # the one directory in which transformers keeps a part of the tokenizer
+WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".ckpt"}
+
+
+def model_files(directory: Path, weights: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
+    """What a copy of the model consists of, name -> file, and the names of weights that are left out of it.
+
+    Weights in other formats, or that the index does not name, would travel unedited beside the edited ones.
+    """
+    chosen = {path.name for path in weights}
+    found: dict[str, Path] = {}
+    left_out = []
+    for path in sorted([*directory.iterdir(), *(directory / TEMPLATES).glob("*")]):
+        name = str(path.relative_to(directory))
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        if path.suffix in WEIGHTS and name not in chosen:
+            left_out.append(name)
+        else:
+            found[name] = path
+    return found, left_out
+
+
+class ModelCopy:
+    """Copies `sources` (name -> file) to the directory `out` by a thread of its own, while the caller computes.
+
+    A context manager: `begin` says which files will be overwritten, `overwrite` and `add` write, and `out` appears at
+    the end of the block, unless the block fails. `link` makes hard links of the files that are not overwritten.
+    """
+
+    def __init__(self, sources: Mapping[str, Path], out: Path, link: bool = False) -> None:
+        self.sources, self.out, self.link = dict(sources), out, link
+        self._config: Path | bytes | None = self.sources.pop(CONFIG, None)
+        self._copied: dict[str, Future[None]] = {}
+        self._stop = threading.Event()
+        self._exit = ExitStack()
+
+    def __enter__(self) -> "ModelCopy":
+        self.directory = self._exit.enter_context(whole_directory(self.out))
+        self._thread = ThreadPoolExecutor(1, "copy")
+        if not self.link:  # nothing is to be known before a plain copy can begin
+            self.begin(())
+        return self
+
+    def begin(self, written: Iterable[str]) -> None:
+        """Starts to copy; `written` names the files that will be overwritten, which are never links."""
+        own = set(written)
+        for name, source in self.sources.items():
+            if name not in self._copied:
+                link = self.link and name not in own
+                self._copied[name] = self._thread.submit(copy_file, source, self.directory / name, link, self._stop)
+
+    def overwrite(self, name: str, position: int, data: Any) -> None:
+        """Writes `data` (a buffer of bytes) at `position` of a file once its copy has ended."""
+        self._copied[name].result()
+        with (self.directory / name).open("rb+") as file:
+            if os.fstat(file.fileno()).st_nlink != 1:
+                raise ThinkEditError(f"{name} is shared with the base by a link and is to be overwritten: nothing was written.")
+            write_at(file.fileno(), data, position)
+
+    def add(self, name: str, content: bytes) -> None:
+        """Writes a whole file of its own, in place of the base's where it has one of that name."""
+        if name == CONFIG:
+            self._config = content
+            return
+        if name in self._copied:
+            self._copied.pop(name).result()
+            (self.directory / name).unlink()
+        self.sources.pop(name, None)
+        (self.directory / name).write_bytes(content)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            if kind is None:
+                self.begin(())
+                for copied in self._copied.values():
+                    copied.result()
+                if isinstance(self._config, Path):
+                    copy_file(self._config, self.directory / CONFIG, self.link)
+                elif self._config is not None:
+                    (self.directory / CONFIG).write_bytes(self._config)
+                for path in self.directory.rglob("*"):
+                    sync(path)
+        except BaseException as failure:
+            self._end()
+            self._exit.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._end()
+        self._exit.__exit__(kind, error, trace)
+
+    def _end(self) -> None:
+        self._stop.set()
+        self._thread.shutdown(cancel_futures=True)
+
+
+def copy_file(source: Path, target: Path, link: bool = False, stop: threading.Event | None = None) -> None:
+    """Copies a file, sharing its blocks where the file system can; `link` makes a hard link instead.
+
+    `source` may be a symbolic link, as in the hub's cache: the file that it leads to is what counts.
+    """
+    source = source.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            pass  # another file system: fall through to a copy
+    with source.open("rb") as old, target.open("xb") as new:
+        try:
+            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
+        except OSError:
+            _transfer(old.fileno(), new.fileno(), stop or threading.Event())
+
+
+def _transfer(old: int, new: int, stop: threading.Event) -> None:
+    """Bytes from file to file inside of the system, or through a small buffer where it cannot."""
+    size, position = os.fstat(old).st_size, 0
+    inside = True
+    while position < size and not stop.is_set():
+        count = min(CHUNK, size - position)
+        if inside:
+            try:
+                count = os.copy_file_range(old, new, count, position, position)
+                inside = count > 0
+            except OSError:
+                inside = False
+            if not inside:
+                continue
+        else:
+            data = os.pread(old, min(BUFFER, count), position)
+            if not data:
+                raise ThinkEditError(f"A file ended after {position:,} of {size:,} bytes while it was being copied.")
+            write_at(new, data, position)
+            count = len(data)
+        # Begins to write these pages to the disk now, so that the sync at the end has little left to wait for.
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(new, position, count, os.POSIX_FADV_DONTNEED)
+        position += count
+
+
+def write_at(file: int, data: Any, position: int) -> None:
+    view = memoryview(data).cast("B")
+    while view:
+        count = os.pwrite(file, view, position)
+        view, position = view[count:], position + count

@@ -1,0 +1,27 @@
+"""Compares two models by name: where they are, what is given to compare along, and the comparison itself."""
+
+from pathlib import Path
+
+from thinkedit.adapter import ADAPTER_CONFIG
+from thinkedit.errors import UsageError
+from thinkedit.models import find_model, read_shape
+from thinkedit.verify import Comparison, compare
+
+
+def verify(base: str, edited: str, direction: Path | None = None) -> Comparison:
+    """`base` and `edited` are short names, hub ids or directories; `edited` may be a LoRA adapter.
+
+    `direction` is a file with an attn direction to test the change against, instead of the one found in it.
+    """
+    source = find_model(base)
+    other = Path(edited) if (Path(edited) / ADAPTER_CONFIG).is_file() else find_model(edited).path
+    if other.resolve() == source.path.resolve():
+        raise UsageError(f"{base} and {edited} are the same directory, so there is nothing to compare.")
+    given = None
+    if direction is not None:
+        from thinkedit.directions import check_fits, load_direction
+
+        found, shape = load_direction(direction, "attn"), read_shape(source.path)
+        check_fits(found, shape.layers, shape.hidden, found.about.get("fingerprint", ""), base)
+        given = found.vectors
+    return compare(source.path, other, given)
