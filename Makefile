@@ -41,7 +41,7 @@ $(VLLM_VENV)/.installed: pyproject.toml
 	touch $@
 
 test-vllm: vllm-env
-	$(VLLM_VENV)/bin/pytest tests/vllm
+	$(VLLM_VENV)/bin/pytest tests/with_vllm
 
 lint: install
 	$(BIN)/ruff check --fix .

@@ -6,12 +6,11 @@ import shutil
 import pytest
 import torch
 from peft import PeftModel
-from random_models import make_checkpoint
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from thinkedit.adapter import Adapter, write_adapter
-from thinkedit.checkpoint import Checkpoint, write_edited
+from thinkedit.artifacts.adapter import Adapter, write_adapter
+from thinkedit.artifacts.checkpoint import Checkpoint, write_edited
 from thinkedit.edit import make_edit
 from thinkedit.errors import ThinkEditError
 from thinkedit.models import read_shape

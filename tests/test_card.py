@@ -8,7 +8,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from thinkedit.card import figures_table, front_matter, with_figures, without_paths
+from thinkedit.artifacts.card import figures_table, front_matter, with_figures, without_paths
 from thinkedit.models import ModelSource
 from thinkedit.pipeline.card import refresh_card
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinkedit import tensor_map
+from thinkedit.artifacts import tensor_map
 from thinkedit.errors import ThinkEditError
 from thinkedit.files import (
     append_json_lines,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from thinkedit.artifacts.gguf import control_vectors, write_control_vectors
 from thinkedit.errors import UsageError
-from thinkedit.gguf import control_vectors, write_control_vectors
 
 
 def read_gguf(path):

@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from thinkedit.adapter import write_adapter
-from thinkedit.checkpoint import Checkpoint, write_edited
+from thinkedit.artifacts.adapter import write_adapter
+from thinkedit.artifacts.checkpoint import Checkpoint, write_edited
+from thinkedit.artifacts.hub import plan_push
 from thinkedit.edit import make_edit
 from thinkedit.errors import UsageError
-from thinkedit.hub import plan_push
 
 
 class Hub(ThreadingHTTPServer):

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from test_checkpoint import shard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from thinkedit.artifacts.steered import write_steered
+from thinkedit.artifacts.steered_tokenizer import PROBES
 from thinkedit.engines.transformers import TransformersEngine
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.models import ModelSource, read_shape
-from thinkedit.steered import write_steered
-from thinkedit.steered_tokenizer import PROBES
 
 IDS = torch.arange(3, 43)[None] * 5 % 270
 LLAMAS = ["llama", "llama-biases", "qwen2", "mistral"]

@@ -9,11 +9,12 @@ from random_models import make_checkpoint
 from safetensors.torch import load_file, save_file
 from test_checkpoint import shard
 
-from thinkedit.adapter import write_adapter
-from thinkedit.checkpoint import Checkpoint, write_edited
+from thinkedit.artifacts.adapter import write_adapter
+from thinkedit.artifacts.changes import spacing
+from thinkedit.artifacts.checkpoint import Checkpoint, write_edited
+from thinkedit.artifacts.verify import compare
 from thinkedit.edit import make_edit
 from thinkedit.models import read_shape
-from thinkedit.verify import compare, spacing
 
 HEADS = ((0, 1), (2, 0), (2, 3))
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -53,7 +54,7 @@ def test_it_finds_the_heads_the_strength_and_the_direction_by_itself(base, tmp_p
         assert head.explained > 0.97
         assert head.left == pytest.approx(abs(1 - strength), abs=0.03)
     for layer, vector in found.directions.items():
-        assert abs(vector @ edit.directions[layer]) > 0.998
+        assert abs(vector.numpy() @ edit.directions[layer]) > 0.998
 
 
 def test_a_given_direction_is_tested(base, tmp_path):

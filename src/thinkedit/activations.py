@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thinkedit import tensor_map
 from thinkedit.architecture import Decoder
+from thinkedit.artifacts import tensor_map
 from thinkedit.chat import Thought
 from thinkedit.errors import ThinkEditError
 from thinkedit.files import content_hash

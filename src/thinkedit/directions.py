@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from numpy.typing import NDArray
 
-from thinkedit.engines.base import Control
+from thinkedit.artifacts.number_formats import STORED, widened
+from thinkedit.artifacts.tensor_map import read_header
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.files import whole_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from thinkedit.engines.base import Control
 
 PAPER_SHORT, PAPER_LONG = 100, 1000  # tokens: short is fewer, long is more
 FEWEST = 20  # examples a side below which the paper's thresholds give way to quantiles
@@ -32,11 +36,13 @@ class Split:
 class Direction:
     """`vectors` float32 [layers, hidden]; `about` says what it was computed from (strings, kept in the file)."""
 
-    vectors: Tensor
-    control: Control
+    vectors: "Tensor"
+    control: "Control"
     about: dict[str, str]
 
     def save(self, path: Path) -> None:
+        from safetensors.torch import save_file
+
         with whole_file(path) as temporary:
             save_file({"direction": self.vectors.float().contiguous()}, temporary, {"control": self.control, **self.about})
 
@@ -84,8 +90,10 @@ def split_by_length(
     return Split(np.flatnonzero(tokens <= low), np.flatnonzero(tokens >= high), rule)
 
 
-def thinking_direction(means: np.ndarray, split: Split) -> Tensor:
+def thinking_direction(means: np.ndarray, split: Split) -> "Tensor":
     """Mean over long minus mean over short of `means` [examples, layers, hidden]; float64 inside, float32 [layers, hidden]."""
+    import torch
+
     sides = [means[side].mean(axis=0, dtype=np.float64) for side in (split.long, split.short)]
     vectors = torch.from_numpy(sides[0] - sides[1])
     if not torch.isfinite(vectors).all():
@@ -93,36 +101,53 @@ def thinking_direction(means: np.ndarray, split: Split) -> Tensor:
     return vectors.float()
 
 
-def published_direction(means: np.ndarray, split: Split) -> Tensor:
+def published_direction(means: np.ndarray, split: Split) -> "Tensor":
     """The same the way the published script rounds it: every mean and the difference in bfloat16."""
+    import torch
+
     long, short = (torch.from_numpy(means[side]).bfloat16().mean(0) for side in (split.long, split.short))
     return (long - short).float()
 
 
-def load_direction(path: Path, control: Control | None = None) -> Direction:
+def load_direction(path: Path, control: "Control | None" = None) -> Direction:
     """Reads a direction of ours (.safetensors) or a published one (.pt: [layers, 1, hidden], loaded without pickle)."""
-    if not path.is_file():
-        raise ThinkEditError(f"{path} does not exist; `thinkedit extract` writes directions.")
     if path.suffix in {".pt", ".pth", ".bin"}:
         return _load_published(path, control)
-    try:
-        with safe_open(path, "pt") as file:
-            about = dict(file.metadata() or {})
-            vectors = file.get_tensor("direction")
-    except SafetensorError as error:
-        raise ThinkEditError(f"{path} is no direction: {error}") from None
+    import torch
+
+    vectors, found, about = read_stored(path)
+    return Direction(torch.from_numpy(vectors), found, about)
+
+
+def read_stored(path: Path) -> tuple[NDArray[np.float32], "Control", dict[str, str]]:
+    """Vectors [layers, hidden], control and origin of a direction of ours; torch is not needed for it."""
+    if not path.is_file():
+        raise ThinkEditError(f"{path} does not exist; `thinkedit extract` writes directions.")
+    header, begin = read_header(path)
+    about = dict(header.get("__metadata__") or {})
+    entry = header.get("direction")
+    if entry is None or entry["dtype"] not in STORED:
+        raise ThinkEditError(f"{path} is no direction: it holds no tensor of that name with plain numbers.")
+    with path.open("rb") as file:
+        file.seek(begin + entry["data_offsets"][0])
+        data = file.read(entry["data_offsets"][1] - entry["data_offsets"][0])
+    stored = np.frombuffer(data, STORED[entry["dtype"]]).reshape(entry["shape"])
     found = about.pop("control", None)
     if found not in ("attn", "mlp"):
         raise ThinkEditError(f"{path} does not say whether it is an attn or an mlp direction.")
-    return Direction(_check(vectors, path), found, about)
+    return _check(widened(stored, entry["dtype"]), path), found, about  # type: ignore[return-value]
 
 
-def _load_published(path: Path, control: Control | None) -> Direction:
+def _load_published(path: Path, control: "Control | None") -> Direction:
+    import torch
+
+    if not path.is_file():
+        raise ThinkEditError(f"{path} does not exist; `thinkedit extract` writes directions.")
     try:
         vectors = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
         raise ThinkEditError(f"{path} cannot be loaded without running code, so it is refused: {error}") from None
-    if not isinstance(vectors, Tensor):
+    if not isinstance(vectors, torch.Tensor):
         raise ThinkEditError(f"{path} holds a {type(vectors).__name__}, expected one tensor [layers, 1, hidden].")
     controls: tuple[Control, ...] = ("attn", "mlp")
     named = next((name for name in controls if name in path.stem), None)
@@ -132,25 +157,32 @@ def _load_published(path: Path, control: Control | None) -> Direction:
     if control is None:
         raise UsageError(f"{path.name} does not say whether it is an attn or an mlp direction; give --control.")
     vectors = vectors.squeeze(1) if vectors.ndim == 3 and vectors.shape[1] == 1 else vectors
-    return Direction(_check(vectors, path), control, {"origin": path.name})
+    if not vectors.is_floating_point():
+        raise ThinkEditError(f"{path}: expected finite numbers [layers, hidden], found {vectors.dtype}.")
+    return Direction(torch.from_numpy(_check(vectors.double().numpy(), path)), control, {"origin": path.name})
 
 
-def _check(vectors: Tensor, path: Path) -> Tensor:
-    if vectors.ndim != 2 or not vectors.is_floating_point() or not torch.isfinite(vectors).all():
-        raise ThinkEditError(f"{path}: expected finite numbers [layers, hidden], found {vectors.dtype} {list(vectors.shape)}.")
-    return vectors.float()
+def _check(vectors: NDArray[np.float64], path: Path) -> NDArray[np.float32]:
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+        raise ThinkEditError(f"{path}: expected finite numbers [layers, hidden], found {list(vectors.shape)} or infinities.")
+    return vectors.astype(np.float32)
 
 
 def check_fits(direction: Direction, layers: int, hidden: int, fingerprint: str, name: str) -> None:
     """Raises where a direction was made with another model, or cannot belong to this one."""
-    if tuple(direction.vectors.shape) != (layers, hidden):
-        found = "x".join(map(str, direction.vectors.shape))
+    check_origin(tuple(direction.vectors.shape), direction.about, layers, hidden, fingerprint, name)
+
+
+def check_origin(shape: tuple[int, ...], about: dict[str, Any], layers: int, hidden: int, fingerprint: str, name: str) -> None:
+    """The same for a direction of this shape and origin."""
+    if shape != (layers, hidden):
         raise ThinkEditError(
-            f"The direction belongs to another model: it is {found} (layers x hidden), but {name} is {layers}x{hidden}."
+            f"The direction belongs to another model: it is {'x'.join(map(str, shape))} (layers x hidden), "
+            f"but {name} is {layers}x{hidden}."
         )
-    made_with = direction.about.get("fingerprint")
+    made_with = about.get("fingerprint")
     if made_with and made_with != fingerprint:
         raise ThinkEditError(
-            f"The direction was computed on another model ({direction.about.get('model', 'unknown')}, fingerprint "
+            f"The direction was computed on another model ({about.get('model', 'unknown')}, fingerprint "
             f"{made_with[:12]}), not on {name} ({fingerprint[:12]}). Extract it again for this model."
         )

@@ -1,14 +1,15 @@
 """Which attention heads write the unwanted end of the thinking-length direction (paper, section 4)."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from thinkedit.edit import Head
 from thinkedit.errors import ThinkEditError
+from thinkedit.named_heads import Head
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Suppress = Literal["short", "long"]
 
@@ -16,11 +17,11 @@ Suppress = Literal["short", "long"]
 def head_contributions(
     heads: np.ndarray,
     examples: np.ndarray,
-    o_proj: Callable[[int], Tensor],
-    direction: Tensor,
+    o_proj: Callable[[int], "Tensor"],
+    direction: "Tensor",
     head_dim: int,
     suppress: Suppress = "short",
-) -> Tensor:
+) -> "Tensor":
     """Contribution of every head to the suppressed end, float64 [layers, heads].
 
     `heads` [examples, layers, heads * head_dim] are window means of o_proj's input, `examples` the rows to average
@@ -28,6 +29,8 @@ def head_contributions(
     `direction` [layers, hidden]. c[l, h] = u_l[h] . zbar[l, h] with u_l = W_o^T (-v_l / |v_l|): linear, so no
     per-token tensor is needed. A layer whose direction is zero contributes nothing.
     """
+    import torch
+
     means = torch.from_numpy(heads[examples].mean(axis=0, dtype=np.float64))
     sign = -1.0 if suppress == "short" else 1.0
     products = torch.zeros_like(means)
@@ -41,10 +44,10 @@ def head_contributions(
     return products.unflatten(1, (-1, head_dim)).sum(-1)
 
 
-def rank_heads(contributions: Tensor) -> list[tuple[Head, float]]:
+def rank_heads(contributions: "Tensor") -> list[tuple[Head, float]]:
     """All heads, the largest contribution first."""
     heads = contributions.shape[1]
-    order = torch.argsort(contributions.flatten(), descending=True, stable=True).tolist()
+    order = contributions.flatten().argsort(descending=True, stable=True).tolist()
     return [((i // heads, i % heads), float(contributions.flatten()[i])) for i in order]
 
 

@@ -1,6 +1,6 @@
 """One generated answer as a record: what was asked, what came back, how long it thought, whether it was right."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -103,3 +103,14 @@ class RecordFile:
             return
         append_json_lines(self.path, (asdict(record) for record in fresh))
         self.records += fresh
+
+
+def read_entries(directory: Path, entries: Iterable[Mapping[str, Any]]) -> list[Record]:
+    """The records that entries of run.json ask for, and no others that their files hold."""
+    found: list[Record] = []
+    for entry in entries:
+        only = None if entry["only"] is None else set(entry["only"])
+        for record in read_records(directory / entry["path"]):
+            if record.sample < entry["samples"] and (only is None or record.question_id in only):
+                found.append(record)
+    return found

@@ -124,14 +124,16 @@ def verify_command(
     """
     from json import dumps
 
-    from thinkedit.cli.terminal import console
+    from thinkedit.cli.terminal import Terminal, console
     from thinkedit.pipeline.verify import verify
+    from thinkedit.progress import Silent
 
-    found = verify(base, edited, direction)
+    if not json:
+        heading(f"{edited} against {base}")
+    found = verify(base, edited, direction, Silent() if json else Terminal())
     if json:
         print(dumps(found.as_dict(), indent=2))
     else:
-        heading(f"{edited} against {base}")
         if found.heads:
             show(_heads_table(found))
         if found.others:
@@ -182,8 +184,8 @@ def push_command(
     yes: Annotated[bool, option("--yes", help="Upload without asking.")] = False,
 ) -> None:
     """Upload an edited model or adapter to the Hugging Face hub, after showing what would be uploaded."""
+    from thinkedit.artifacts.hub import plan_push, push
     from thinkedit.errors import ThinkEditError, UsageError
-    from thinkedit.hub import plan_push, push
     from thinkedit.pipeline.card import refresh_card
 
     plan = plan_push(directory, repo, private)

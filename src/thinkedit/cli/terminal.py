@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from thinkedit.progress import Advance
@@ -23,6 +22,8 @@ class Terminal:
 
     @contextmanager
     def work(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
         columns = (
             TextColumn("  {task.description}"),
             BarColumn(bar_width=24),

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from thinkedit.checkpoint import Checkpoint, write_edited
+from thinkedit.artifacts.checkpoint import Checkpoint, write_edited
 from thinkedit.edit import Edit
 from thinkedit.engines import vllm_plugin
 from thinkedit.engines.base import Ability, Biases, Completion, Request, Sampling, as_queue
@@ -114,7 +114,7 @@ class VllmEngine:
     def _adapter(self, edit: Edit) -> Any:
         from vllm.lora.request import LoRARequest
 
-        from thinkedit.adapter import write_adapter
+        from thinkedit.artifacts.adapter import write_adapter
 
         number = next(self._numbers)
         path = Path(self._scratch.name) / f"adapter-{number}"

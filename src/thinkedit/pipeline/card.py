@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from thinkedit.card import figures_table, with_figures, without_paths
-from thinkedit.checkpoint import CARD, MARK
+from thinkedit.artifacts.card import figures_table, with_figures, without_paths
+from thinkedit.artifacts.checkpoint import CARD, MARK
 from thinkedit.files import read_json, write_json
 from thinkedit.pipeline.edit import REPRODUCE, edit_summary
 

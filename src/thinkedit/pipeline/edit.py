@@ -1,23 +1,29 @@
 """Step 5, the edit: takes the direction out of the chosen heads and writes the edited model, or an adapter.
 
-torch is loaded inside of the functions: the copy of a large model begins before that and goes on meanwhile.
+Nothing here needs torch, which takes longer to load than a small model to copy.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from thinkedit.checkpoint import CARD, MARK, EditedModel, as_json, check_target
+import numpy as np
+from numpy.typing import NDArray
+
+from thinkedit.artifacts.adapter import write_adapter
+from thinkedit.artifacts.card import base_name, figures_table, hub_id, model_card, reproduce_record
+from thinkedit.artifacts.checkpoint import CARD, MARK, EditedModel, as_json, check_target
+from thinkedit.directions import check_origin, read_stored
+from thinkedit.edit import Edit, edit_record, make_edit
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.files import content_hash, read_json, whole_directory, write_json
+from thinkedit.heads import chosen_heads
 from thinkedit.models import default_heads
 from thinkedit.named_heads import Head, check_heads, published_heads
-from thinkedit.pipeline.run import Run, tensor_hash, versions
-
-if TYPE_CHECKING:
-    from thinkedit.edit import Edit
+from thinkedit.pipeline.run import Run, versions
 
 REPRODUCE = "reproduce.json"
 
@@ -29,35 +35,42 @@ class Edited:
     `left_out` names weight files of the base in other formats, which the edited model goes without.
     """
 
-    edit: "Edit"
+    edit: Edit
     path: Path
     left: dict[int, float]
     share_of_weights: float
     left_out: list[str]
 
 
-def build_edit(run: Run, heads: Sequence[Head] | None, count: int | None, strength: float, direction: Path | None) -> "Edit":
+def build_edit(run: Run, heads: Sequence[Head] | None, count: int | None, strength: float, direction: Path | None) -> Edit:
     """The edit as a value: the given heads, or the best `count` of `heads.json`."""
-    check_dose(run, count, strength)
-    from thinkedit.edit import make_edit
-    from thinkedit.heads import chosen_heads
-    from thinkedit.pipeline.steer import find_direction
-
-    found = find_direction(run, "attn", direction)
+    if count is not None and not 1 <= count <= run.shape.all_heads:
+        raise UsageError(f"--n-heads {count} makes no sense: the model has {run.shape.all_heads} heads.")
+    if not strength > 0 or math.isinf(strength):
+        raise UsageError(f"The strength must be above 0 (1 removes the direction whole), not {strength}.")
+    vectors = attn_vectors(run, direction)
     if heads is None:
         run.needs("heads", "heads")
         rows = read_json(run.directory / "heads.json")
         ranking = [((row["layer"], row["head"]), row["contribution"]) for row in rows]
         heads = chosen_heads(ranking, count or default_heads(run.source.name, run.shape))
     check_heads(heads, run.shape.layers, run.shape.heads)
-    return make_edit(heads, found.vectors, run.shape.head_dim, strength)
+    return make_edit(heads, vectors, run.shape.head_dim, strength)
 
 
-def check_dose(run: Run, count: int | None, strength: float) -> None:
-    if count is not None and not 1 <= count <= run.shape.all_heads:
-        raise UsageError(f"--n-heads {count} makes no sense: the model has {run.shape.all_heads} heads.")
-    if not strength > 0 or math.isinf(strength):
-        raise UsageError(f"The strength must be above 0 (1 removes the direction whole), not {strength}.")
+def attn_vectors(run: Run, path: Path | None) -> NDArray[np.float32]:
+    """The attn direction [layers, hidden] of this run, or that of a file; checked against the model."""
+    if path is None:
+        run.needs("extract", "extract")
+    elif path.suffix != ".safetensors":  # a published file, which only torch can read
+        from thinkedit.pipeline.steer import find_direction
+
+        return find_direction(run, "attn", path).vectors.numpy()
+    vectors, control, about = read_stored(path or run.directory / "direction-attn.safetensors")
+    if control != "attn":
+        raise UsageError(f"{path} is an {control} direction, but an edit takes the attn direction out.")
+    check_origin(vectors.shape, about, run.shape.layers, run.shape.hidden, run.fingerprint, run.source.name)
+    return vectors
 
 
 def edit_heads(
@@ -78,18 +91,14 @@ def edit_heads(
         heads = published_heads(run.source, run.shape, n_heads)
     elif heads is not None and n_heads is not None:
         raise UsageError("Give either the heads themselves or their number, not both.")
-    check_dose(run, n_heads, strength)
-    if heads is None:
-        run.needs("heads", "heads")
-    else:
+    if heads is not None:  # nothing that these heads make impossible is done first
         check_heads(heads, run.shape.layers, run.shape.heads)
-    if direction is None:
-        run.needs("extract", "extract")
+    made_edit = build_edit(run, heads, n_heads, strength, direction)
     out = to or run.directory / ("adapter" if adapter else "edited")
     title = "writing the adapter" if adapter else "writing the edited model"
     with run.progress.work(title, 1, "adapter" if adapter else "model") as advance:
         write = _write_adapter if adapter else _write_model
-        made = write(run, heads, n_heads, strength, direction, out, link)
+        made = write(run, made_edit, direction, out, link)
         advance(1)
     left = {str(layer): value for layer, value in made.left.items()}
     write_json(run.directory / "edit.json", _record(run, made.edit, direction, left))
@@ -102,12 +111,9 @@ def edit_heads(
     return made
 
 
-def _write_model(
-    run: Run, heads: Sequence[Head] | None, count: int | None, strength: float, direction: Path | None, out: Path, link: bool
-) -> Edited:
+def _write_model(run: Run, made: Edit, direction: Path | None, out: Path, link: bool) -> Edited:
+    about = _about(run, made, direction)
     with EditedModel(run.checkpoint, out, link) as model:
-        made = build_edit(run, heads, count, strength, direction)
-        about = _about(run, made, direction)
         left = model.write(made, **about)
         about["left_along_direction"] = left
         for name, content in documents(run, made, about, adapter=False).items():
@@ -115,16 +121,10 @@ def _write_model(
     return Edited(made, out, left, about["share_of_weights"], model.left_out)
 
 
-def _write_adapter(
-    run: Run, heads: Sequence[Head] | None, count: int | None, strength: float, direction: Path | None, out: Path, link: bool
-) -> Edited:
-    from thinkedit.adapter import write_adapter
-    from thinkedit.card import hub_id
-
+def _write_adapter(run: Run, made: Edit, direction: Path | None, out: Path, link: bool) -> Edited:
     if link:
         raise UsageError("An adapter holds none of the base's files, so there is nothing to --link.")
     check_target(run.source.path, out)
-    made = build_edit(run, heads, count, strength, direction)
     how = run.checkpoint.quantisation()
     for layer in made.layers:
         if how and not run.checkpoint.plain_o_proj(layer):
@@ -144,11 +144,8 @@ def _write_adapter(
     return Edited(made, out, left, about["share_of_weights"], [])
 
 
-def _about(run: Run, made: "Edit", direction: Path | None) -> dict[str, Any]:
+def _about(run: Run, made: Edit, direction: Path | None) -> dict[str, Any]:
     """What `edit.json` says beside heads and strength."""
-    from thinkedit.card import base_name
-    from thinkedit.pipeline.steer import find_direction
-
     total = sum(math.prod(place.shape) for place in run.checkpoint.tensors.values())
     heads_step = run.step("heads") or {}
     return {
@@ -157,22 +154,18 @@ def _about(run: Run, made: "Edit", direction: Path | None) -> dict[str, Any]:
         "model": base_name(run.source),
         "direction": direction.name if direction else "of the run",
         "base_fingerprint": run.fingerprint,
-        "direction_fingerprint": tensor_hash(find_direction(run, "attn", direction).vectors),
+        "direction_fingerprint": array_hash(attn_vectors(run, direction)),
         "identity": edit_hash(made),
         "share_of_weights": len(made.heads) * run.shape.head_dim * run.shape.hidden / total,
     }
 
 
-def _record(run: Run, made: "Edit", direction: Path | None, left: Mapping[str, float]) -> dict[str, object]:
-    from thinkedit.edit import edit_record
-
+def _record(run: Run, made: Edit, direction: Path | None, left: Mapping[str, float]) -> dict[str, object]:
     return edit_record(made, **_about(run, made, direction), left_along_direction=dict(left))
 
 
-def documents(run: Run, made: "Edit", about: Mapping[str, Any], adapter: bool) -> dict[str, bytes]:
+def documents(run: Run, made: Edit, about: Mapping[str, Any], adapter: bool) -> dict[str, bytes]:
     """The card and `reproduce.json`, name -> content; with the run's figures where they are this edit's."""
-    from thinkedit.card import figures_table, model_card, reproduce_record
-
     summary = edit_summary(run.directory, made.heads, set(made.strengths.values()))
     commands = [*run.manifest.get("commands", [])]
     if run.command_line and run.command_line not in commands:
@@ -192,7 +185,7 @@ def edit_summary(directory: Path, heads: Sequence[Head], strengths: set[float]) 
     return summary if same else None
 
 
-def current_edit(run: Run) -> "Edit":
+def current_edit(run: Run) -> Edit:
     """The edit that `edit.json` of this run describes. Raises where its direction is no longer what it was."""
     entry = run.needs("edit", "edit")
     value = read_json(run.directory / "edit.json")
@@ -209,6 +202,10 @@ def edit_direction(run: Run) -> Path | None:
     return Path(path) if path else None
 
 
-def edit_hash(made: "Edit") -> str:
-    vectors = {str(layer): tensor_hash(made.directions[layer]) for layer in made.layers}
+def array_hash(values: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
+
+
+def edit_hash(made: Edit) -> str:
+    vectors = {str(layer): array_hash(made.directions[layer]) for layer in made.layers}
     return content_hash([sorted(made.heads), {str(k): v for k, v in made.strengths.items()}, vectors, made.head_dim])

@@ -12,6 +12,7 @@ from thinkedit.pipeline.run import Run
 from thinkedit.pipeline.steer import find_direction
 from thinkedit.records import Record
 from thinkedit.tasks import get_task, load_questions
+from thinkedit.tasks.selection import Selection
 
 Arms = dict[str, Edit | None]
 
@@ -21,7 +22,7 @@ def evaluate(
     datasets: Sequence[str] | None = None,
     split: str | None = None,
     samples: int | None = None,
-    limit: int | None = None,
+    limit: Selection | None = None,
     max_tokens: int | None = None,
     placebos: int | None = None,
     n_heads: Sequence[int] = (),

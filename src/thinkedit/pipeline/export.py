@@ -23,7 +23,7 @@ class Exported:
 
 def export_gguf(run: Run, control: Control, layers: str, direction: Path | None, to: Path | None) -> Exported:
     """Writes the MLP direction as llama.cpp control vectors, unscaled: the scale given to llama.cpp is alpha."""
-    from thinkedit.gguf import control_vectors, write_control_vectors
+    from thinkedit.artifacts.gguf import control_vectors, write_control_vectors
 
     if control == "attn":
         raise UsageError(
@@ -45,7 +45,7 @@ def export_steered(
     run: Run, control: Control, alpha: float, layers: str, direction: Path | None, to: Path | None, link: bool
 ) -> Exported:
     """Writes the base with alpha times the direction as biases: the steered model for any engine."""
-    from thinkedit.steered import write_steered
+    from thinkedit.artifacts.steered import write_steered
 
     if not math.isfinite(alpha):
         raise UsageError(f"--steer {alpha} makes no sense; a finite strength such as 0.08 or -0.08 is expected.")

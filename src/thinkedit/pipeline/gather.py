@@ -1,6 +1,6 @@
 """What a directory holds, as evidence for a report: a run's, or imported from elsewhere. No model is needed for it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from thinkedit.errors import ThinkEditError
 from thinkedit.files import read_json
 from thinkedit.metrics import published_lengths
 from thinkedit.models import TINY
-from thinkedit.records import Record, read_records
+from thinkedit.records import Record, read_entries
 from thinkedit.report import Evidence
 from thinkedit.report.evidence import BASE
 
@@ -67,17 +67,6 @@ def gather(directory: Path, quirks: bool = False) -> Evidence:
         edit=_edit(edit) if edit else None,
         commands=manifest.get("commands", []),
     )
-
-
-def read_entries(directory: Path, entries: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """The records that entries of run.json ask for, and no others that their files hold."""
-    found: list[Record] = []
-    for entry in entries:
-        only = None if entry["only"] is None else set(entry["only"])
-        for record in read_records(directory / entry["path"]):
-            if record.sample < entry["samples"] and (only is None or record.question_id in only):
-                found.append(record)
-    return found
 
 
 def as_counted(quirks: bool, evaluation: Evaluation) -> Evaluation:

@@ -6,13 +6,14 @@ from thinkedit.generation import Label
 from thinkedit.pipeline.run import Run
 from thinkedit.records import Record
 from thinkedit.tasks import get_task, load_questions
+from thinkedit.tasks.selection import Selection
 
 
 def generate(
     run: Run,
     dataset: str | None = None,
     split: str | None = None,
-    limit: int | None = None,
+    limit: Selection | None = None,
     max_tokens: int | None = None,
     columns: dict[str, str] | None = None,
 ) -> list[Record]:

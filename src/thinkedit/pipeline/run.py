@@ -17,12 +17,12 @@ from thinkedit.models import TINY, WEIGHT_FILES, ModelSource, Shape, find_model,
 from thinkedit.pipeline.defaults import Defaults, defaults_for
 from thinkedit.pipeline.machine import Machine, MachineOptions
 from thinkedit.progress import Progress, Silent
-from thinkedit.records import Record, RecordFile, read_records
+from thinkedit.records import Record, RecordFile, read_entries
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from thinkedit.checkpoint import Checkpoint
+    from thinkedit.artifacts.checkpoint import Checkpoint
     from thinkedit.engines.base import Ability, Engine, Sampling
     from thinkedit.generation import Responder
     from thinkedit.grading import Grader
@@ -165,7 +165,7 @@ class Run:
 
     @cached_property
     def checkpoint(self) -> "Checkpoint":
-        from thinkedit.checkpoint import Checkpoint
+        from thinkedit.artifacts.checkpoint import Checkpoint
 
         return Checkpoint(self.source.path)
 
@@ -278,18 +278,12 @@ class Run:
 
     def read_records(self, entries: Iterable[Mapping[str, Any]]) -> list[Record]:
         """The records that the entries ask for, and no others that their files hold."""
-        found: list[Record] = []
-        for entry in entries:
-            only = None if entry["only"] is None else set(entry["only"])
-            for record in read_records(self.directory / entry["path"]):
-                if record.sample < entry["samples"] and (only is None or record.question_id in only):
-                    found.append(record)
-        return found
+        return read_entries(self.directory, entries)
 
 
 def config_fingerprint(path: Path) -> str:
     """Fingerprint of a model that a server runs, of which only config and tokenizer are here."""
-    from thinkedit.checkpoint import IDENTITY_FILES
+    from thinkedit.artifacts.checkpoint import IDENTITY_FILES
 
     present = [path / name for name in IDENTITY_FILES if (path / name).is_file()]
     return content_hash([[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in present])

@@ -14,6 +14,7 @@ from thinkedit.pipeline.run import Run, tensor_hash
 from thinkedit.records import Record
 from thinkedit.steering import parse_layers, scan, sweep
 from thinkedit.tasks import get_task, load_questions
+from thinkedit.tasks.selection import Selection
 
 
 def steer(
@@ -23,7 +24,7 @@ def steer(
     layers: str = "all",
     dataset: str | None = None,
     split: str | None = None,
-    limit: int | None = None,
+    limit: Selection | None = None,
     max_tokens: int | None = None,
     direction: Path | None = None,
     columns: dict[str, str] | None = None,

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from thinkedit.adapter import ADAPTER_CONFIG
+from thinkedit.artifacts.adapter import ADAPTER_CONFIG
+from thinkedit.artifacts.verify import Comparison, compare
 from thinkedit.errors import UsageError
 from thinkedit.models import find_model, read_shape
-from thinkedit.verify import Comparison, compare
+from thinkedit.progress import Progress, Silent
 
 
-def verify(base: str, edited: str, direction: Path | None = None) -> Comparison:
+def verify(base: str, edited: str, direction: Path | None = None, progress: Progress = Silent()) -> Comparison:
     """`base` and `edited` are short names, hub ids or directories; `edited` may be a LoRA adapter.
 
     `direction` is a file with an attn direction to test the change against, instead of the one found in it.
@@ -24,4 +25,4 @@ def verify(base: str, edited: str, direction: Path | None = None) -> Comparison:
         found, shape = load_direction(direction, "attn"), read_shape(source.path)
         check_fits(found, shape.layers, shape.hidden, found.about.get("fingerprint", ""), base)
         given = found.vectors
-    return compare(source.path, other, given)
+    return compare(source.path, other, given, progress)

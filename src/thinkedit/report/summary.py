@@ -1,5 +1,6 @@
 """`summary.json`: every figure of the report with its interval, under keys that stay."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,10 @@ def summarise(evidence: Evidence) -> dict[str, Any]:
     if evidence.edit is not None:
         summary["edit"] = evidence.edit
     if arms:
-        summary["evaluation"] = {task: _task(part, primary) for task, part in arms.items()}
+        summary["evaluation"] = {
+            task: _task(part, primary) | {"cut_without_answer": _cut_without_answer(evidence.evaluation[task])}
+            for task, part in arms.items()
+        }
     if evidence.commands:
         summary["commands"] = list(evidence.commands)
     return plain(summary)
@@ -98,6 +102,11 @@ def _task(arms: dict[str, Grid], primary: str | None) -> Figures:
         if edit is not None:
             figures["placebos"] = [one.as_dict() for one in _placebos(arms, edit)]
     return figures
+
+
+def _cut_without_answer(arms: Mapping[str, Sequence[Record]]) -> int:
+    """Thoughts that hit the cap and were not asked for an answer: a server that only chats cannot go on from them."""
+    return sum(record.status == "truncated" and record.forced is None for records in arms.values() for record in records)
 
 
 def _placebos(arms: dict[str, Grid], edit: str) -> list[Placebo]:

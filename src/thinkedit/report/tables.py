@@ -165,6 +165,9 @@ def _overall(summaries: Named, figure: str, published: bool) -> Table:
     columns = [c for name in tasks for c in ([name, f"{name}, paper"] if published else [name])]
     title = "Overall accuracy (%)" if accuracy else "Overall thinking length (tokens)"
     note = "Mean \N{PLUS-MINUS SIGN} standard deviation over runs; for a single run its 95 % interval over questions."
+    cut = sum(task.get("cut_without_answer", 0) for one in summaries.values() for task in one.get("evaluation", {}).values())
+    if accuracy and cut:
+        note += f" {cut:,} thoughts that were cut at the cap got no forced answer and count as wrong."
     return Table(
         f"overall-{figure.replace('_', '-')}", title, [*_who(summaries), *columns, "not closed"], rows,
         f"{note} {_lengths_note(accuracy)}", labels=len(_who(summaries)),

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thinkedit.card import steered_card
-from thinkedit.checkpoint import CARD, FLOATS, INDEX, MARKS, Checkpoint, as_json, check_target, tensor_bytes
-from thinkedit.copying import CONFIG, ModelCopy, model_files
+from thinkedit.artifacts.card import steered_card
+from thinkedit.artifacts.checkpoint import CARD, FLOATS, INDEX, MARKS, Checkpoint, as_json, check_target, tensor_bytes
+from thinkedit.artifacts.copying import CONFIG, ModelCopy, model_files
+from thinkedit.artifacts.steered_tokenizer import tokenizer_files
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.models import ModelSource, Shape, read_config, read_shape
-from thinkedit.steered_tokenizer import tokenizer_files
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,12 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from thinkedit.edit import Edit
 from thinkedit.models import SHORT_NAMES, ModelSource
-
-if TYPE_CHECKING:
-    from thinkedit.edit import Edit
 
 PAPER = "https://arxiv.org/abs/2503.22048"
 CITATION = """@inproceedings{sun2025thinkedit,
@@ -57,7 +55,7 @@ def base_front_matter(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def model_card(base: ModelSource, edit: "Edit", about: Mapping[str, Any], adapter: bool, figures: str | None = None) -> str:
+def model_card(base: ModelSource, edit: Edit, about: Mapping[str, Any], adapter: bool, figures: str | None = None) -> str:
     """README.md of an edited model or of an adapter. `about` is what stands in `edit.json` beside the heads."""
     import yaml
 

@@ -1,8 +1,8 @@
 """Checkpoints as bytes: tensors are found in the safetensors files, read one at a time, and patched in place.
 
 An edit touches some columns of a few o_proj matrices, about 0.2 % of the bytes. So the directory is copied as it is
-and only those matrices are overwritten; everything else, the tokenizer included, stays identical. Nothing here loads
-torch until a matrix is read, so that a copy can begin before.
+and only those matrices are overwritten; everything else, the tokenizer included, stays identical. The arithmetic on disk
+is numpy's: torch takes longer to load than a small model to copy.
 """
 
 import hashlib
@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thinkedit.copying import ModelCopy, model_files
+import numpy as np
+from numpy.typing import NDArray
+
+from thinkedit.artifacts.copying import ModelCopy, model_files
+from thinkedit.artifacts.number_formats import STORED, narrowed, widened
+from thinkedit.artifacts.tensor_map import read_header
+from thinkedit.edit import Edit, edit_record, share_left
 from thinkedit.errors import ThinkEditError
 from thinkedit.models import read_config, read_shape
-from thinkedit.tensor_map import read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from thinkedit.edit import Edit
 
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}  # safetensors' names and torch's
 O_PROJ = re.compile(r"(?:^|\.)layers\.(\d+)\.self_attn\.o_proj\.weight$")
@@ -111,26 +114,29 @@ class Checkpoint:
             )
         return whole if whole in files else files[0]
 
-    def read(self, name: str) -> "Tensor":
-        import torch
-
+    def stored(self, name: str) -> NDArray[Any]:
+        """A tensor as numpy holds its format (see number_formats), in memory of its own."""
         place = self.tensors[name]
-        if place.dtype not in FLOATS:
+        if place.dtype not in STORED:
             raise ThinkEditError(
                 f"{name} has dtype {place.dtype}: the checkpoint is quantised, and its matrices cannot be read exactly."
             )
-        data = bytearray(place.size)
+        values = np.empty(place.shape, STORED[place.dtype])
         with place.file.open("rb", buffering=0) as file:
             file.seek(place.start)
-            read = 0
-            while read < place.size:
-                count = file.readinto(memoryview(data)[read:])
+            left = values.data.cast("B") if values.size else memoryview(b"")
+            while left:
+                count = file.readinto(left)
                 if not count:
                     raise ThinkEditError(f"{place.file} ended in the middle of {name}.")
-                read += count
-        if not data:
-            return torch.empty(place.shape, dtype=getattr(torch, FLOATS[place.dtype]))
-        return torch.frombuffer(data, dtype=getattr(torch, FLOATS[place.dtype])).reshape(place.shape)
+                left = left[count:]
+        return values
+
+    def read(self, name: str) -> "Tensor":
+        import torch
+
+        values = torch.from_numpy(self.stored(name))
+        return values.view(torch.bfloat16) if self.tensors[name].dtype == "BF16" else values
 
     def chunks(self, name: str, size: int) -> Iterator[bytes]:
         """The bytes of a tensor in pieces of `size`."""
@@ -196,7 +202,7 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def write_edited(base: Path, edit: "Edit", out: Path, link: bool = False, **about: object) -> dict[int, float]:
+def write_edited(base: Path, edit: Edit, out: Path, link: bool = False, **about: object) -> dict[int, float]:
     """Writes the edited model to `out`, whole or not at all; gives what is left along v in each layer after rounding.
 
     `link` makes hard links of the files that are not written. The edit lies beside the model as `edit.json`, with `about`.
@@ -206,7 +212,7 @@ def write_edited(base: Path, edit: "Edit", out: Path, link: bool = False, **abou
 
 
 class EditedModel:
-    """An edited model in the making: the base is copied to `out` while the caller finds out what the edit is.
+    """An edited model in the making: a copy of the base in `out`, some of whose matrices are written anew.
 
     A context manager; `write` applies the edit, `add` puts documents beside it. Raises ThinkEditError, before anything
     is written, where the base is quantised or `out` is something else's directory.
@@ -231,21 +237,20 @@ class EditedModel:
     def __exit__(self, *error: Any) -> None:
         self._copy.__exit__(*error)
 
-    def write(self, edit: "Edit", **about: object) -> dict[int, float]:
+    def write(self, edit: Edit, **about: object) -> dict[int, float]:
         """Overwrites the edited matrices, one at a time; gives what is left along v in each layer."""
-        from thinkedit.edit import edit_record, share_left
-
         for layer in edit.layers:
             self.base.check_shape(layer)
         places = {layer: self.base.tensors[self.base.o_proj[layer]] for layer in edit.layers}
         self._copy.begin(place.file.name for place in places.values())
         left = {}
         for layer, place in places.items():
-            weight, columns = self.base.o_proj_weight(layer), edit.columns(layer)
-            before, after = weight[:, columns], edit.edited_columns(layer, weight)
-            left[layer] = share_left(edit.directions[layer], before, after)
+            weight, columns = self.base.stored(self.base.o_proj[layer]), edit.columns(layer)
+            before = widened(weight[:, columns], place.dtype)
+            after = narrowed(edit.edited_block(layer, before), place.dtype)
+            left[layer] = share_left(edit.directions[layer], before, widened(after, place.dtype))
             weight[:, columns] = after
-            self._copy.overwrite(place.file.name, place.start, tensor_bytes(weight))
+            self._copy.overwrite(place.file.name, place.start, weight)
         self.add(MARK, as_json(edit_record(edit, **about, left_along_direction={str(k): v for k, v in left.items()})))
         return left
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thinkedit.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from thinkedit.checkpoint import CARD, MARKS
-from thinkedit.copying import TEMPLATES
+from thinkedit.artifacts.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from thinkedit.artifacts.checkpoint import CARD, MARKS
+from thinkedit.artifacts.copying import TEMPLATES
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.files import read_json
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from thinkedit.copying import copy_file
+from thinkedit.artifacts.copying import copy_file
 from thinkedit.errors import ThinkEditError
 from thinkedit.models import ModelSource, load_tokenizer
 

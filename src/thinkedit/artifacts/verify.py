@@ -1,14 +1,11 @@
 """What an edited model really differs in: the base and the other model, tensor by tensor, with no other information.
 
 Both are read as bytes in chunks; only an o_proj that differs is read as a matrix, one layer at a time. The heads are the
-columns that changed. Whether the change is an edit is decided on numbers: for a layer, the direction v is the top left
-singular vector of the change (or the given one), the strength is what fits best, and the change must be the rank-one
-removal `-s v (v^T W_o)` of these heads up to the rounding of the number format.
+columns that changed; changes.py decides on numbers whether their change is an edit.
 """
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,34 +13,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from thinkedit.adapter import ADAPTER_CONFIG, Adapter
-from thinkedit.checkpoint import CARD, FLOATS, IDENTITY_FILES, INDEX, MARK, Checkpoint
-from thinkedit.copying import TEMPLATES, WEIGHTS
+from thinkedit.artifacts.adapter import ADAPTER_CONFIG, Adapter
+from thinkedit.artifacts.changes import Block, Blocks, HeadChange, best_strength, judge, top_direction
+from thinkedit.artifacts.checkpoint import CARD, FLOATS, IDENTITY_FILES, INDEX, MARK, Checkpoint
+from thinkedit.artifacts.copying import TEMPLATES, WEIGHTS
 from thinkedit.errors import ThinkEditError
 from thinkedit.models import Shape, read_config, read_shape
+from thinkedit.progress import Progress, Silent
 
 CHUNK = 8 << 20  # bytes of a tensor compared at once
-# A change is taken for a removal along v where it follows v^T W_o (cosine), where what is left of it is no more than
-# rounding (its norm in that of the numbers' spacing: 0.29 for one rounding), and where most of the numbers that changed
-# lie within one step of what the removal makes of them, and are exactly that. Recovered directions are a little off.
-COSINE, ROUNDING, NEAR, PREDICTED = 0.9, 0.6, 0.85, 0.5
-EXACT = 1e-5  # of an adapter's change, which is not rounded to the checkpoint's format
 OURS = {CARD, MARK, "reproduce.json", ".gitattributes"}
 # Fields of config.json that say who wrote it and not what the model is.
 UNIMPORTANT = {"transformers_version", "_name_or_path"}
-
-
-@dataclass(frozen=True, slots=True)
-class HeadChange:
-    """One changed head. `explained`: share of the change's energy along v; `left`: what is left of W_o along v."""
-
-    layer: int
-    head: int
-    size: float
-    explained: float
-    strength: float
-    left: float
-    fits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +94,10 @@ class Comparison:
         }
 
 
-def compare(
-    base: Path, other: Path, given: Tensor | None = None, advance: Callable[[int], None] = lambda _: None
-) -> Comparison:
+def compare(base: Path, other: Path, given: Tensor | None = None, progress: Progress = Silent()) -> Comparison:
     """Compares the model in `other`, a checkpoint or a LoRA adapter, with the base. `given` [layers, hidden] is a direction.
 
-    `advance` is called with the number of tensors done. Raises ThinkEditError for what cannot be read.
+    Raises ThinkEditError for what cannot be read.
     """
     if (other / ADAPTER_CONFIG).is_file():
         return _compare_adapter(Checkpoint(base), read_shape(base), Adapter.read(other), given)
@@ -127,24 +106,29 @@ def compare(
     result.incomparable = _why_incomparable(one, two)
     if result.incomparable:
         return result
-    shape = read_shape(base)
-    layers = {name: layer for layer, name in one.o_proj.items()}
-    for name in sorted(one.tensors.keys() | two.tensors.keys()):
-        if name not in two.tensors or name not in one.tensors:
-            result.others.append(OtherChange(name, f"only in the {'base' if name in one.tensors else 'edited model'}"))
-        elif one.tensors[name].shape != two.tensors[name].shape:
-            result.others.append(OtherChange(name, f"{one.tensors[name].shape} became {two.tensors[name].shape}"))
-        elif not same_tensor(one, two, name):
-            if name in layers and one.tensors[name].dtype in FLOATS and two.tensors[name].dtype in FLOATS:
-                before = one.read(name).to(getattr(torch, FLOATS[two.tensors[name].dtype]))
-                _add_layer(result, layers[name], before, _changed_columns(before, two.read(name)), shape, given)
-            else:
-                result.others.append(OtherChange(name, _how_much(one, two, name)))
-        advance(1)
+    names = sorted(one.tensors.keys() | two.tensors.keys())
+    with progress.work("comparing the tensors", len(names), "tensor") as advance:
+        for name in names:
+            _compare_tensor(result, one, two, name, given)
+            advance(1)
     _note_formats(result, one, two)
     _compare_files(result, base, other)
     _compare_claim(result, other)
     return result
+
+
+def _compare_tensor(result: Comparison, one: Checkpoint, two: Checkpoint, name: str, given: Tensor | None) -> None:
+    if name not in two.tensors or name not in one.tensors:
+        result.others.append(OtherChange(name, f"only in the {'base' if name in one.tensors else 'edited model'}"))
+    elif one.tensors[name].shape != two.tensors[name].shape:
+        result.others.append(OtherChange(name, f"{one.tensors[name].shape} became {two.tensors[name].shape}"))
+    elif not same_tensor(one, two, name):
+        layer = next((layer for layer, o_proj in one.o_proj.items() if o_proj == name), None)
+        if layer is not None and {one.tensors[name].dtype, two.tensors[name].dtype} <= FLOATS.keys():
+            before = one.read(name).to(getattr(torch, FLOATS[two.tensors[name].dtype]))
+            _add_layer(result, layer, _changed(before, two.read(name), read_shape(one.directory)), given)
+        else:
+            result.others.append(OtherChange(name, _how_much(one, two, name)))
 
 
 def _why_incomparable(one: Checkpoint, two: Checkpoint) -> str | None:
@@ -197,126 +181,28 @@ def _how_much(one: Checkpoint, two: Checkpoint, name: str) -> str:
     return f"{differing:,} of {total:,} numbers differ, by at most {most:.1e}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """The columns of one head: before and the change, float64 [hidden, head_dim]; `step` is the spacing of its numbers."""
-
-    head: int
-    before: Tensor
-    change: Tensor
-    after: Tensor | None
-
-
-def _changed_columns(before: Tensor, after: Tensor) -> Callable[[int, int], tuple[Tensor, Tensor] | None]:
-    """Gives the columns of a head before and after, in the checkpoint's format, where they differ."""
-
-    def columns(head: int, head_dim: int) -> tuple[Tensor, Tensor] | None:
-        part = slice(head * head_dim, (head + 1) * head_dim)
-        old, new = before[:, part], after[:, part]
-        return None if torch.equal(old, new) else (old, new)
-
-    return columns
-
-
-def _add_layer(
-    result: Comparison,
-    layer: int,
-    before: Tensor,
-    columns: Callable[[int, int], tuple[Tensor, Tensor] | None],
-    shape: Shape,
-    given: Tensor | None,
-) -> None:
-    """Adds the changed heads of a layer and the direction found in them."""
-
-    def blocks() -> Iterator[_Block]:
-        for head in range(shape.heads):
-            pair = columns(head, shape.head_dim)
-            if pair is not None:
-                old = pair[0].double()
-                yield _Block(head, old, pair[1].double() - old, pair[1])
-
-    _judge(result, layer, blocks, given)
-
-
-def _judge(result: Comparison, layer: int, blocks: Callable[[], Iterator[_Block]], given: Tensor | None) -> None:
-    found = top_direction(blocks)
+def _add_layer(result: Comparison, layer: int, blocks: Blocks, given: Tensor | None) -> None:
+    """Adds the changed heads of a layer, judged along the given direction or the one that is found in them."""
+    v = found = top_direction(blocks)
     if given is not None:
         v = given[layer].double() / given[layer].double().norm()
         result.cosine[layer] = float(abs(v @ found))
-    else:
-        v = found
     result.directions[layer] = found
-    strength = _strength(blocks, v)
-    for block in blocks():
-        result.heads.append(_head(layer, block, v, strength))
+    strength = best_strength(blocks, v)
+    result.heads += [judge(layer, block, v, strength) for block in blocks()]
 
 
-def top_direction(blocks: Callable[[], Iterator[_Block]], rounds: int = 3) -> Tensor:
-    """The unit vector [hidden] that the changes of a layer's heads share best: their top left singular vector.
+def _changed(before: Tensor, after: Tensor, shape: Shape) -> Blocks:
+    """The heads whose columns differ."""
 
-    It is put together of each head's own and then improved by power iteration, so that one head at a time is in memory.
-    """
-    candidates = []
-    for block in blocks():
-        _, vectors = torch.linalg.eigh(block.change.T @ block.change)
-        candidates.append(block.change @ vectors[:, -1])
-    stacked = torch.stack(candidates, 1)
-    _, vectors = torch.linalg.eigh(stacked.T @ stacked)
-    v = stacked @ vectors[:, -1]
-    v = v / v.norm()
-    for _ in range(rounds if len(candidates) > 1 else 0):
-        moved = torch.stack([block.change @ (block.change.T @ v) for block in blocks()]).sum(0)
-        if not moved.norm() > 0:
-            break
-        v = moved / moved.norm()
-    return v
+    def blocks() -> Iterator[Block]:
+        for head in range(shape.heads):
+            part = slice(head * shape.head_dim, (head + 1) * shape.head_dim)
+            if not torch.equal(before[:, part], after[:, part]):
+                old = before[:, part].double()
+                yield Block(head, old, after[:, part].double() - old, after[:, part])
 
-
-def _strength(blocks: Callable[[], Iterator[_Block]], v: Tensor) -> float:
-    """The strength s that fits `change = -s v (v^T W)` best over all heads of the layer."""
-    above = below = 0.0
-    for block in blocks():
-        along = v @ block.before
-        above -= float((v @ block.change) @ along)
-        below += float(along @ along)
-    return above / below if below else math.nan
-
-
-def _head(layer: int, block: _Block, v: Tensor, strength: float) -> HeadChange:
-    along, moved = v @ block.before, v @ block.change
-    energy = float(block.change.square().sum())
-    scale = float(along.norm())
-    cosine = float(-(moved @ along) / (moved.norm() * along.norm()).clamp_min(1e-300))
-    wanted = -strength * torch.outer(v, along)
-    return HeadChange(
-        layer=layer,
-        head=block.head,
-        size=math.sqrt(energy) / max(float(block.before.norm()), 1e-300),
-        explained=float(moved @ moved) / energy if energy else 0.0,
-        strength=-float(moved @ along) / scale**2 if scale else math.nan,
-        left=float((along + moved).norm()) / scale if scale else math.nan,
-        fits=bool(abs(cosine) >= COSINE and _is_rounding(block, wanted)),
-    )
-
-
-def _is_rounding(block: _Block, wanted: Tensor) -> bool:
-    """Whether the change is `wanted` but for the rounding to the checkpoint's number format."""
-    if block.after is None:
-        return bool((block.change - wanted).norm() <= EXACT * block.change.norm())
-    kind = block.after.dtype
-    step = spacing(torch.maximum(block.before.abs(), block.after.double().abs()), kind)
-    rest = (block.change - wanted).norm() / step.norm()
-    changed = block.change != 0
-    near = ((block.change - wanted).abs() <= step)[changed].double().mean()
-    predicted = ((block.before + wanted).to(kind) == block.after)[changed].double().mean()
-    return bool(rest <= ROUNDING and near >= NEAR and predicted >= PREDICTED)
-
-
-def spacing(values: Tensor, kind: torch.dtype) -> Tensor:
-    """The distance between neighbouring numbers of a format around `values` (float64, not negative)."""
-    info = torch.finfo(kind)
-    _, exponent = torch.frexp(values.clamp_min(info.tiny))
-    return torch.ldexp(torch.full_like(values, info.eps), exponent - 1)
+    return blocks
 
 
 def _compare_adapter(base: Checkpoint, shape: Shape, adapter: Adapter, given: Tensor | None) -> Comparison:
@@ -341,15 +227,15 @@ def _compare_adapter(base: Checkpoint, shape: Shape, adapter: Adapter, given: Te
             )
         weight = base.o_proj_weight(layer)
 
-        def blocks(a: Tensor = a, b: Tensor = b, weight: Tensor = weight) -> Iterator[_Block]:
+        def blocks(a: Tensor = a, b: Tensor = b, weight: Tensor = weight) -> Iterator[Block]:
             for head in range(shape.heads):
                 part = slice(head * shape.head_dim, (head + 1) * shape.head_dim)
                 change = b.double() @ a[:, part].double()
                 if change.any():
-                    yield _Block(head, weight[:, part].double(), change, None)
+                    yield Block(head, weight[:, part].double(), change, None)
 
         if next(blocks(), None) is not None:
-            _judge(result, layer, blocks, given)
+            _add_layer(result, layer, blocks, given)
     _compare_claim(result, adapter.directory)
     return result
 

@@ -11,20 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thinkedit.edit import Edit
 from thinkedit.errors import ThinkEditError
 from thinkedit.files import read_json, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from thinkedit.edit import Edit
-
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model.model.layers.{layer}.self_attn.o_proj.lora_{side}.weight"
 LORA = re.compile(r"layers\.(\d+)\.self_attn\.o_proj\.lora_([AB])\.(?:default\.)?weight$")
 
 
-def write_adapter(edit: "Edit", o_proj_weight: Callable[[int], "Tensor"], out: Path, base_model: str) -> None:
+def write_adapter(edit: Edit, o_proj_weight: Callable[[int], "Tensor"], out: Path, base_model: str) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors` (float32) into the directory `out`.
 
     `o_proj_weight` gives W_o [hidden, heads * head_dim] of a layer, one at a time; `base_model` is the name or path
@@ -32,7 +31,7 @@ def write_adapter(edit: "Edit", o_proj_weight: Callable[[int], "Tensor"], out: P
     """
     from safetensors.torch import save_file
 
-    tensors: dict[str, "Tensor"] = {}
+    tensors: dict[str, Tensor] = {}
     for layer in edit.layers:
         a, b = edit.low_rank(layer, o_proj_weight(layer))
         for side, factor in (("A", a), ("B", b)):
@@ -42,7 +41,7 @@ def write_adapter(edit: "Edit", o_proj_weight: Callable[[int], "Tensor"], out: P
     write_json(out / ADAPTER_CONFIG, adapter_config(edit, base_model))
 
 
-def adapter_config(edit: "Edit", base_model: str) -> dict[str, object]:
+def adapter_config(edit: Edit, base_model: str) -> dict[str, object]:
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -90,7 +89,7 @@ class Adapter:
             tensors = load_file(directory / ADAPTER_WEIGHTS)
         except SafetensorError as error:
             raise ThinkEditError(f"{directory / ADAPTER_WEIGHTS} is damaged: {error}") from None
-        sides: dict[int, dict[str, "Tensor"]] = {}
+        sides: dict[int, dict[str, Tensor]] = {}
         foreign = [
             f"{key} = {config[key]}"
             for key in ("use_dora", "modules_to_save", "alpha_pattern", "rank_pattern")

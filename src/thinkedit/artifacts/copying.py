@@ -93,10 +93,8 @@ class ModelCopy:
                 self.begin(())
                 for copied in self._copied.values():
                     copied.result()
-                if isinstance(self._config, Path):
-                    copy_file(self._config, self.directory / CONFIG, self.link)
-                elif self._config is not None:
-                    (self.directory / CONFIG).write_bytes(self._config)
+                if self._config is not None:
+                    self._finish(self._config)
                 for path in self.directory.rglob("*"):
                     sync(path)
         except BaseException as failure:
@@ -105,6 +103,15 @@ class ModelCopy:
             raise
         self._end()
         self._exit.__exit__(kind, error, trace)
+
+    def _finish(self, config: Path | bytes) -> None:
+        """The config last, and by a rename: a kill leaves the whole of it or none."""
+        part = self.directory / f"{CONFIG}.part"
+        if isinstance(config, Path):
+            copy_file(config, part, self.link)
+        else:
+            part.write_bytes(config)
+        part.rename(self.directory / CONFIG)
 
     def _end(self) -> None:
         self._stop.set()
