@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test test-page lint types bench tiny-model clean
+.PHONY: install demo test test-page vllm-env test-vllm test-gguf lint bench tiny-model clean
 
 install: $(BIN)/.installed
 
@@ -43,13 +43,27 @@ $(VLLM_VENV)/.installed: pyproject.toml
 test-vllm: vllm-env
 	$(VLLM_VENV)/bin/pytest tests/with_vllm
 
+# llama.cpp itself, built from source: a quarter of an hour on two cores.
+GGUF_VENV ?= .venv-gguf
+
+$(GGUF_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(GGUF_VENV)
+	$(GGUF_VENV)/bin/pip install --quiet "torch==2.13.0"
+	$(GGUF_VENV)/bin/pip install --quiet -e ".[dev]" llama-cpp-python gguf
+	touch $@
+
+test-gguf: $(GGUF_VENV)/.installed
+	$(GGUF_VENV)/bin/pytest tests/with_llamacpp tests/test_gguf.py
+
 lint: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
 
+# Every benchmark that needs nothing but this environment; on a quiet machine. They leave benchmarks/results.json.
 bench: install
-	$(BIN)/python benchmarks/generation.py
+	for script in start one_pass generation steering sweep evaluation edit; do \
+		$(BIN)/python benchmarks/$$script.py || exit 1; done
 
 tiny-model: install
 	$(BIN)/python -m thinkedit.tiny.train --out src/thinkedit/tiny/model

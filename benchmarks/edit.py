@@ -6,7 +6,8 @@
 A checkpoint of random numbers with the shapes of DeepSeek-R1-Distill-Qwen-1.5B (1.5b: one file of 3.6 GB) or
 -Llama-8B (8b: four files, 16 GB), bfloat16, is made on the spot and deleted at the end. Each round does both, in
 alternating order, each ending with everything on the disk. Prints one JSON line: `ratio` is the median over rounds of the
-seconds of the edit, start of the program included, over those of the copy; `peak_mb` the largest resident memory.
+seconds of the edit, start of the program included, over those of the copy; `peak_mb` the largest resident memory. Both
+go into `results.json` as well.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from figures import record
 
 SHAPES = {
     "1.5b": {
@@ -98,6 +100,9 @@ def main() -> None:
             "rounds": [[round(a, 2), round(b, 2)] for a, b in pairs],
         }
         print(json.dumps(figures), flush=True)
+        what = f"{size / 1e9:.1f} GB, {len(heads)} heads"
+        record(f"edit of a checkpoint ({options.shapes}) / cp -r", figures["ratio"], f"seconds; {what}", most=1.15)
+        record(f"edit of a checkpoint ({options.shapes}): peak MB", figures["peak_mb"], what, most=400)
 
 
 def edit(directory: Path, heads: list[tuple[int, int]]) -> int:

@@ -1,72 +1,114 @@
-"""Generation on the embedded model: the engine against `model.generate`, and steered against stock.
+"""Generation on the embedded model: our engine against `model.generate`, against its arithmetic floor, against vLLM.
 
-    python benchmarks/generation.py [--prompts 256] [--rounds 5]
+    python benchmarks/generation.py [--prompts 1024] [--pairs 5]
+    .venv-vllm/bin/python benchmarks/generation.py --vllm      # the comparison with vLLM alone
 
-Prints one JSON line a figure. Ratios are medians over interleaved pairs, so that a machine that changes its speed moves
-both sides. Tokens that count are those up to each completion's end: what `generate` pads a finished row with is no work.
+The same prompts and the same number of rows on both sides; lengths have a long tail (about 60 tokens on average, up to
+200). Tokens that count are those up to each completion's end: what `generate` pads a finished row with is no work.
+
+The floor: every token that is read or written passes through each matrix of the decoder once, 2 FLOPs a parameter, at
+the rate that the same matrices reach alone, with as many rows as the batch has.
 """
 
 import argparse
-import json
-import statistics
 import time
-from collections.abc import Callable
 
 import torch
+from figures import median_ratio, record
 
 from thinkedit.chat import Chat
-from thinkedit.engines.base import Request, Sampling
+from thinkedit.engines.base import Engine, Request, Sampling
 from thinkedit.engines.transformers import TransformersEngine
 from thinkedit.models import find_model, load_tokenizer
 from thinkedit.tasks import load_questions
 
+SAMPLING = Sampling(256, temperature=0.6)
+ROWS = 256  # a batch for the comparisons; the size axis is below
+SIZES = (1, 16, 64, 256, 512, 1024)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prompts", type=int, default=1024)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--vllm", action="store_true", help="compare with vLLM, in an environment that has it")
     options = parser.parse_args()
-
-    from transformers import AutoModelForCausalLM
-
     source = find_model("tiny")
     tokenizer = load_tokenizer(source)
     chat = Chat(tokenizer)
-    questions = load_questions("tiny", "dev", limit=options.prompts)
+    questions = load_questions("tiny", "test", limit=options.prompts)
     requests = [Request(i, tuple(chat.prompt_ids(q.text)), i) for i, q in enumerate(questions)]
-    plain, steerable = (TransformersEngine(source, chat.end_ids, device="cpu", batch_size=options.prompts) for _ in range(2))
-    stock = AutoModelForCausalLM.from_pretrained(source.path).eval()
-    tokenizer.padding_side = "left"
-    padded = tokenizer.pad({"input_ids": [list(r.prompt_ids) for r in requests]}, return_tensors="pt")
-    steerable.steer({(layer, "attn"): torch.full((plain.shape.hidden,), 1e-3) for layer in range(plain.shape.layers)})
-    long_tail = Sampling(256, temperature=0.6)
-    fixed = Sampling(64, temperature=0.6, ignore_eos=True)
 
-    def ours(engine: TransformersEngine, sampling: Sampling) -> float:
+    def opened(rows: int) -> TransformersEngine:
+        return TransformersEngine(source, chat.end_ids, device="cpu", batch_size=rows)
+
+    ours = opened(ROWS)
+    if options.vllm:
+        from thinkedit.engines.vllm import VllmEngine
+
+        theirs = VllmEngine(source, chat.end_ids, abilities=frozenset())
+        ratio = median_ratio(lambda: speed(ours, requests)[0], lambda: speed(theirs, requests)[0], options.pairs)
+        record("generation / vLLM on this CPU", ratio, f"tokens/s, {len(requests)} prompts", least=1.0)
+        return
+    stock = Stock(source.path, tokenizer)
+    ratio = median_ratio(lambda: speed(ours, requests)[0], lambda: stock.speed(requests), options.pairs)
+    record("generation / model.generate", ratio, f"tokens that count a second, {len(requests)} prompts, {ROWS} rows", least=5)
+    best = 0.0
+    for rows in SIZES:
+        few = requests[: max(16, min(len(requests), 16 * rows))]  # one row at a time would take minutes for all
+        engine = opened(rows)
+        speed(engine, few)
+        tokens, seconds, processed = speed(engine, few)
+        share = processed / floor_rate(engine, rows) / seconds
+        best = max(best, share)
+        record(f"generation: tokens/s with {rows} rows", tokens, f"{len(few)} prompts; {share:.2f} of the floor")
+    record("generation: share of the arithmetic floor", best, "at the best batch size; prompts' tokens count", least=0.5)
+
+
+def speed(engine: Engine, requests: list[Request]) -> tuple[float, float, int]:
+    """Sampled tokens a second, seconds, and tokens that passed through the model, prompts included."""
+    start = time.perf_counter()
+    sampled = sum(len(done.token_ids) for done in engine.generate(list(requests), SAMPLING))
+    seconds = time.perf_counter() - start
+    return sampled / seconds, seconds, sampled + sum(len(request.prompt_ids) for request in requests)
+
+
+@torch.inference_mode()
+def floor_rate(engine: TransformersEngine, rows: int) -> float:
+    """Tokens a second of the model's matrices alone, multiplied one after the other with `rows` rows."""
+    weights = [module.weight for module in engine.model.modules() if isinstance(module, torch.nn.Linear)]
+    inputs = {weight.shape[1]: torch.randn(rows, weight.shape[1]) for weight in weights}
+    repeats = max(5, 20_000 // rows)
+    for count in (2, repeats):
         start = time.perf_counter()
-        tokens = sum(len(done.token_ids) for done in engine.generate(requests, sampling))
-        return tokens / (time.perf_counter() - start)
+        for _ in range(count):
+            for weight in weights:
+                torch.mm(inputs[weight.shape[1]], weight.T)
+        seconds = time.perf_counter() - start
+    return repeats * rows / seconds
 
-    def theirs() -> float:
+
+class Stock:
+    """transformers' own `generate`, in batches of ROWS prompts padded on the left."""
+
+    def __init__(self, path, tokenizer) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.model = AutoModelForCausalLM.from_pretrained(path).eval()
+        self.tokenizer = tokenizer
+        tokenizer.padding_side = "left"
+
+    def speed(self, requests: list[Request]) -> float:
         torch.manual_seed(0)
-        start = time.perf_counter()
-        out = stock.generate(**padded, max_new_tokens=256, do_sample=True, temperature=0.6, top_p=0.95)
-        sampled = out[:, padded["input_ids"].shape[1] :]
-        tokens = int((sampled != tokenizer.pad_token_id).sum())
+        start, tokens = time.perf_counter(), 0
+        for first in range(0, len(requests), ROWS):
+            ids = [list(request.prompt_ids) for request in requests[first : first + ROWS]]
+            padded = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+            out = self.model.generate(
+                **padded, max_new_tokens=SAMPLING.max_tokens, do_sample=True, temperature=0.6, top_p=SAMPLING.top_p
+            )
+            tokens += int((out[:, padded["input_ids"].shape[1] :] != self.tokenizer.pad_token_id).sum())
         return tokens / (time.perf_counter() - start)
-
-    def compare(name: str, first: Callable[[], float], second: Callable[[], float]) -> None:
-        first(), second()
-        pairs = [(first(), second()) for _ in range(options.rounds)]
-        report(f"{name}: tokens/s", statistics.median(a for a, _ in pairs))
-        report(f"{name}: ratio", statistics.median(a / b for a, b in pairs))
-
-    compare("engine against model.generate", lambda: ours(plain, long_tail), theirs)
-    compare("steered against stock", lambda: ours(steerable, fixed), lambda: ours(plain, fixed))
-
-
-def report(name: str, value: float) -> None:
-    print(json.dumps({"name": name, "value": round(value, 3)}), flush=True)
 
 
 if __name__ == "__main__":

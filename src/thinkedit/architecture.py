@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from thinkedit.errors import ThinkEditError
-from thinkedit.models import ModelSource
+from thinkedit.models import ModelSource, read_shape
+
+LARGEST_MATRIX = 1 << 30  # numbers; a model of 400 B parameters has a quarter of that
 
 
 class Decoder:
@@ -77,14 +79,19 @@ class Decoder:
         """A vector added to o_proj's output must move `mid` by exactly itself, and `post` must be mid + MLP."""
         vocabulary, device = self.head.weight.shape[0], self.head.weight.device
         ids = torch.arange(1, 7, device=device)[None] * 7919 % vocabulary
-        hidden, plain = self._observe(ids)
+        hidden, plain = self.observe(ids)
         logits = self.model(ids, use_cache=False).logits
+        if not torch.isfinite(logits).all():
+            raise ThinkEditError(
+                f"{type(self.model).__name__} computes infinities or NaN: its weights are broken, or its numbers do not fit "
+                f"{str(logits.dtype).removeprefix('torch.')}.\n`thinkedit doctor` says which tensors hold such numbers."
+            )
         self._expect(logits, self.head(hidden), "its logits are more than the output embedding of the last norm")
         width = self.projections[0].weight.shape[0]
         vector = torch.linspace(-1, 1, width, device=device, dtype=hidden.dtype) * plain[0]["attn"].abs().mean()
         pushes = [p.register_forward_hook(lambda _m, _a, out: out + vector) for p in self.projections]
         try:
-            _, moved = self._observe(ids)
+            _, moved = self.observe(ids)
         finally:
             for push in pushes:
                 push.remove()
@@ -95,7 +102,9 @@ class Decoder:
             self._expect(pushed["mid"], pushed["input"] + pushed["attn"], "what is added to o_proj's output gets lost")
             self._expect(seen["post"], seen["mid"] + seen["mlp"], "the MLP's output is not added to the stream as it is")
 
-    def _observe(self, ids: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    @torch.inference_mode()
+    def observe(self, ids: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """The last hidden state [rows, tokens, hidden], and what `watch` sees in each layer, by its name there."""
         seen: list[dict[str, Tensor]] = [{} for _ in self.layers]
         with ExitStack() as stack:
             for layer, parts in enumerate(seen):
@@ -118,18 +127,26 @@ class Decoder:
 
 def probe_small(source: ModelSource) -> None:
     """The same probe on one random layer of the model's configuration, for engines that load the model themselves."""
+    Decoder(small_model(source, layers=1))
+
+
+def small_model(source: ModelSource, layers: int) -> PreTrainedModel:
+    """Some random layers of the model's configuration, with few tokens and a narrow MLP; float32."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    shape = read_shape(source.path)
+    if shape.hidden * shape.heads * shape.head_dim > LARGEST_MATRIX:
+        raise ThinkEditError(f"One attention layer of {source.name} is too large to be tried out on random numbers.")
     try:
         config = AutoConfig.from_pretrained(str(source.path), local_files_only=True)
         text = config.get_text_config()
-        text.num_hidden_layers, text.vocab_size, text.pad_token_id = 1, 64, None
+        text.num_hidden_layers, text.vocab_size, text.pad_token_id = layers, 64, None
         if getattr(text, "layer_types", None):
-            text.layer_types = text.layer_types[:1]
+            text.layer_types = text.layer_types[:layers]
         if getattr(text, "intermediate_size", None):
             text.intermediate_size = min(text.intermediate_size, 64)
         config.quantization_config = None
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # configurations are checked by many hands
         raise ThinkEditError(f"Whether {source.name} can be steered or edited could not be found out: {error}") from None
-    Decoder(model.eval())
+    return model.eval()

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from thinkedit.errors import ThinkEditError, UsageError
+from thinkedit.plain_text import is_text
 from thinkedit.records import Status
+from thinkedit.template_trial import fault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -106,16 +109,31 @@ class Chat:
         if not user.strip():
             raise ThinkEditError("The question is empty.")
         if self.style == "raw":
-            return self.tokenizer(f"{RAW_USER}{user}{RAW_ASSISTANT}").input_ids
+            return self._tokenised(f"{RAW_USER}{user}{RAW_ASSISTANT}")
         messages = [{"role": "user", "content": user}]
+        if why := self._template_fault:
+            raise ThinkEditError(f"The chat template does not come to an end: {why}. Use a checkpoint with a sound template.")
         try:
             text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         except Exception as error:  # templates are programs: they fail in every way
             raise ThinkEditError(f"The chat template fails on a plain question: {error}") from None
         return self.encode(text)
 
+    @cached_property
+    def _template_fault(self) -> str | None:
+        template = self.tokenizer.chat_template
+        if isinstance(template, dict):  # several by name; a plain question takes this one
+            template = template.get("default", "")
+        special = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items() if isinstance(token, str)}
+        return fault(template, tuple(sorted(special.items())))
+
     def encode(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+        return self._tokenised(text, add_special_tokens=False)
+
+    def _tokenised(self, text: str, **how: Any) -> list[int]:
+        if not is_text(text):
+            raise ThinkEditError("The text holds half of a surrogate pair, which is no character. Mend its file.")
+        return self.tokenizer(text, **how).input_ids
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=False)

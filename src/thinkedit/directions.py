@@ -156,6 +156,8 @@ def _load_published(path: Path, control: "Control | None") -> Direction:
     control = control or named
     if control is None:
         raise UsageError(f"{path.name} does not say whether it is an attn or an mlp direction; give --control.")
+    if vectors.layout != torch.strided or vectors.nbytes > path.stat().st_size:
+        raise ThinkEditError(f"{path}: its tensor is sparse, or claims more numbers than the file has; it is no direction.")
     vectors = vectors.squeeze(1) if vectors.ndim == 3 and vectors.shape[1] == 1 else vectors
     if not vectors.is_floating_point():
         raise ThinkEditError(f"{path}: expected finite numbers [layers, hidden], found {vectors.dtype}.")

@@ -14,6 +14,8 @@ from typing import Any
 
 from thinkedit.errors import ThinkEditError
 
+LONGEST_LINE = 64 << 20  # bytes; a record of 100,000 tokens takes about one million
+
 
 def content_hash(value: Any, length: int = 10) -> str:
     """Short hash of any JSON-serialisable value, the same for equal values."""
@@ -94,7 +96,8 @@ def sync(path: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a surrogate pair as JSON's escape
 
 
 def read_json(path: Path) -> Any:
@@ -102,7 +105,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ThinkEditError(f"{path} does not exist.") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ThinkEditError(f"{path} cannot be read as JSON: {error}") from None
 
 
@@ -118,12 +121,14 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
     """Line numbers and objects of a JSON Lines file. Any line that is no object is an error naming its number."""
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+                if len(line) > LONGEST_LINE:
+                    raise ThinkEditError(f"{path}, line {number}: longer than {LONGEST_LINE >> 20} MB, so it is no record.")
                 if not line.strip():
                     continue
                 try:
                     value = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     torn = "" if line.endswith(b"\n") else " (the line is torn: the file ends in the middle of it)"
                     raise ThinkEditError(f"{path}, line {number}: not valid JSON: {error}{torn}.") from None
                 if not isinstance(value, dict):

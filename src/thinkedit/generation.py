@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from thinkedit.chat import Chat
-from thinkedit.engines.base import Completion, Engine, Request, Sampling, request_seed
+from thinkedit.engines.base import UNTREATED, Completion, Engine, Fleet, Request, Sampling, Treatment, complete, request_seed
 from thinkedit.errors import ThinkEditError
 from thinkedit.grading import Grader
 from thinkedit.progress import Advance, ignore
@@ -28,12 +28,24 @@ class Label:
     edit: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """Questions to the model under one treatment, and the file that keeps the answers."""
+
+    task: Task
+    questions: Sequence[Question]
+    samples: int
+    label: Label
+    file: RecordFile
+    treatment: Treatment = UNTREATED
+
+
 class Responder:
     """Asks questions of one model. `forced_tokens` 0 leaves truncated thoughts without an answer."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | Fleet,
         chat: Chat,
         grader: Grader,
         sampling: Sampling,
@@ -48,46 +60,26 @@ class Responder:
     def answer(
         self, task: Task, questions: Sequence[Question], samples: int, label: Label, file: RecordFile, advance: Advance = ignore
     ) -> list[Record]:
-        """Adds to `file` what it lacks of `samples` answers to each question; gives the records asked for.
+        """The same as `answer_all` for one inquiry of the untreated model."""
+        return self.answer_all([Inquiry(task, questions, samples, label, file)], advance)[0]
+
+    def answer_all(self, inquiries: Sequence[Inquiry], advance: Advance = ignore) -> list[list[Record]]:
+        """Adds to the file of each inquiry what it lacks of the answers; gives the records asked for, inquiry by inquiry.
 
         Questions that do not fit into the model's context are left out, and said to be.
         """
-        asked = {question.id: task.ask(question) for question in questions}
-        prompts = {question_id: self._prompt(text) for question_id, text in asked.items()}
-        known = {question.id: question for question in questions}
-        check_same_data(file, known, prompts)
-        known = self._fitting(known, prompts)
-        done = {record.key for record in file.records}
-        keys = [(question_id, s) for s in range(samples) for question_id in known if (question_id, s) not in done]
-        advance(samples * len(questions) - len(keys), kept=True)
-        requests = {
-            (name, s): Request((name, s), prompts[name], request_seed(self.seed, task.name, name, s), question=asked[name])
-            for name, s in keys
-        }
-        queue = deque(requests.values())
-        cut: dict[tuple[str, int], Record] = {}
-        writer = _Writer(file, self.grader, self.chat, advance)
-        for completion in self.engine.generate(queue, self.sampling):
-            if completion.key in cut:
-                answer = self.chat.forced_suffix()[1] + self.chat.decode(completion.token_ids)
-                writer.add(replace(cut.pop(completion.key), forced=answer))
-                continue
-            made = self._record(task, known[completion.key[0]], requests[completion.key], completion, label)
-            forced = self._forced(made)
-            if forced is None:
-                writer.add(made)
-            else:
-                cut[made.key] = made
-                queue.appendleft(forced)
-        writer.flush()
-        return [r for r in file.records if r.question_id in known and r.sample < samples]
+        asked = [_Asked(self, inquiry, advance) for inquiry in inquiries]
+        parts = [(inquiry.treatment, one.queue) for inquiry, one in zip(inquiries, asked, strict=True)]
+        for index, completion in complete(self.engine, parts, self.sampling):
+            asked[index].take(completion)
+        return [one.records() for one in asked]
 
-    def _prompt(self, text: str) -> tuple[int, ...]:
+    def prompt(self, text: str) -> tuple[int, ...]:
         if text not in self._prompts:
             self._prompts[text] = tuple(self.chat.prompt_ids(text))
         return self._prompts[text]
 
-    def _fitting(self, questions: dict[str, Question], prompts: dict[str, tuple[int, ...]]) -> dict[str, Question]:
+    def fitting(self, questions: dict[str, Question], prompts: dict[str, tuple[int, ...]]) -> dict[str, Question]:
         fitting = {name: question for name, question in questions.items() if len(prompts[name]) < self.engine.context}
         missing = [name for name in questions if name not in fitting]
         if questions and not fitting:
@@ -100,7 +92,7 @@ class Responder:
             )
         return fitting
 
-    def _record(self, task: Task, question: Question, request: Request, done: Completion, label: Label) -> Record:
+    def record(self, task: Task, question: Question, request: Request, done: Completion, label: Label) -> Record:
         thought = self.chat.thought(request.prompt_ids, done.token_ids, at_cap=done.finish_reason == "length")
         return Record(
             task=task.name,
@@ -126,7 +118,7 @@ class Responder:
             think_tags=None if self.chat.think_tags == THINK_TAGS else list(self.chat.think_tags),
         )
 
-    def _forced(self, record: Record) -> Request | None:
+    def forced(self, record: Record) -> Request | None:
         """Closes a truncated thought by hand and lets the model state its answer; None where that is not to be."""
         if record.status != "truncated" or not self.forced_tokens or not self.engine.continues:
             return None
@@ -137,6 +129,53 @@ class Responder:
         prompt = (*record.prompt_ids, *record.token_ids[:room], *suffix)
         seed = request_seed(record.seed, "forced answer", *record.key)
         return Request(record.key, prompt, seed, max_tokens=self.forced_tokens)
+
+
+class _Asked:
+    """An inquiry at work: `queue` is what an engine has to complete, forced answers included as thoughts are cut."""
+
+    def __init__(self, responder: Responder, inquiry: Inquiry, advance: Advance) -> None:
+        self.responder, self.inquiry = responder, inquiry
+        task, file, samples = inquiry.task, inquiry.file, inquiry.samples
+        asked = {question.id: task.ask(question) for question in inquiry.questions}
+        prompts = {question_id: responder.prompt(text) for question_id, text in asked.items()}
+        known = {question.id: question for question in inquiry.questions}
+        check_same_data(file, known, prompts)
+        self.known = known = responder.fitting(known, prompts)
+        done = {record.key for record in file.records}
+        keys = [(question_id, s) for s in range(samples) for question_id in known if (question_id, s) not in done]
+        advance(samples * len(inquiry.questions) - len(keys), kept=True)
+        seed = responder.seed
+        self.requests = {
+            (name, s): Request((name, s), prompts[name], request_seed(seed, task.name, name, s), question=asked[name])
+            for name, s in keys
+        }
+        self.queue = deque(self.requests.values())
+        self.left = len(self.requests)
+        self.cut: dict[tuple[str, int], Record] = {}
+        self.writer = _Writer(file, responder.grader, responder.chat, advance)
+
+    def take(self, completion: Completion) -> None:
+        responder, key = self.responder, completion.key
+        if key in self.cut:
+            answer = responder.chat.forced_suffix()[1] + responder.chat.decode(completion.token_ids)
+            return self._write(replace(self.cut.pop(key), forced=answer))
+        made = responder.record(self.inquiry.task, self.known[key[0]], self.requests[key], completion, self.inquiry.label)
+        forced = responder.forced(made)
+        if forced is None:
+            return self._write(made)
+        self.cut[key] = made
+        self.queue.appendleft(forced)
+
+    def _write(self, record: Record) -> None:
+        self.writer.add(record)
+        self.left -= 1
+        if not self.left:
+            self.writer.flush()
+
+    def records(self) -> list[Record]:
+        inquiry = self.inquiry
+        return [r for r in inquiry.file.records if r.question_id in self.known and r.sample < inquiry.samples]
 
 
 class _Writer:

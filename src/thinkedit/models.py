@@ -1,11 +1,12 @@
 """Models: their short names, where they are, what is inside of them, and whether the method fits them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thinkedit.errors import ThinkEditError, UsageError
+from thinkedit.files import read_json
 from thinkedit.tiny import MODEL_DIR
 
 if TYPE_CHECKING:
@@ -28,6 +29,16 @@ PAPER_HEADS = {
     "deepseek-qwen-32b": 160,
 }
 TINY = "tiny"
+# Sizes beyond these are not believed: they would only ask for more memory than there is.
+LARGEST = {
+    "layers": 10_000,
+    "hidden": 1 << 20,
+    "heads": 1 << 16,
+    "key_value_heads": 1 << 16,
+    "head_dim": 1 << 16,
+    "vocabulary": 1 << 26,
+    "context": 1 << 32,
+}
 WEIGHT_FILES = "*.safetensors"
 MODEL_FILES = ["*.json", WEIGHT_FILES, "*.txt", "*.jinja", "*.model", "LICENSE*", "README.md"]
 
@@ -62,10 +73,10 @@ class Shape:
         return self.layers * self.heads
 
 
-def find_model(name: str, weights: bool = True) -> ModelSource:
+def find_model(name: str, weights: bool = True, cached: bool = False) -> ModelSource:
     """Finds a short name, a local directory or a hub id (from the local cache or the network).
 
-    `weights` False is content with config and tokenizer, for models that a server runs.
+    `weights` False is content with config and tokenizer, for models that a server runs; `cached` never asks the network.
     """
     if name == TINY:
         return ModelSource(TINY, MODEL_DIR)
@@ -82,7 +93,7 @@ def find_model(name: str, weights: bool = True) -> ModelSource:
 
     try:
         patterns = [name for name in MODEL_FILES if weights or name != WEIGHT_FILES]
-        path = snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=8)
+        path = snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=8, local_files_only=cached)
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ThinkEditError(
@@ -103,7 +114,7 @@ def check_directory(path: Path, weights: bool = True) -> Path:
 def read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ThinkEditError(f"{path / 'config.json'} cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise ThinkEditError(f"{path / 'config.json'} is no JSON object.")
@@ -116,17 +127,42 @@ def read_shape(path: Path) -> Shape:
     config = config.get("text_config", config)
     try:
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-        return Shape(
+        context = config.get("max_position_embeddings")
+        shape = Shape(
             layers=int(config["num_hidden_layers"]),
             hidden=hidden,
             heads=heads,
             key_value_heads=int(config.get("num_key_value_heads") or heads),
             head_dim=int(config.get("head_dim") or hidden // heads),
             vocabulary=int(config["vocab_size"]),
-            context=config.get("max_position_embeddings"),
+            context=None if context is None else int(context),
         )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ThinkEditError(f"{path / 'config.json'} does not say what a decoder must say ({error!r}).") from None
+    absurd = {name: size for name, size in asdict(shape).items() if size is not None and not 1 <= size <= LARGEST[name]}
+    if absurd:
+        words = ", ".join(f"{name.replace('_', ' ')} {size}" for name, size in absurd.items())
+        raise ThinkEditError(f"{path / 'config.json'} has sizes that no model has: {words}.")
+    return shape
+
+
+def read_generation_config(path: Path) -> dict[str, Any]:
+    """What generation_config.json suggests; empty without one. Raises ThinkEditError where it is of the wrong kind."""
+    file = path / "generation_config.json"
+    if not file.is_file():
+        return {}
+    config = read_json(file)
+    if not isinstance(config, dict):
+        raise ThinkEditError(f"{file} is no JSON object.")
+    for name in ("temperature", "top_p", "top_k", "repetition_penalty"):
+        if config.get(name) is not None and type(config[name]) not in (int, float):
+            raise ThinkEditError(f"{file}: {name} is {str(config[name])[:40]!r}, expected a number.")
+    ends = config.get("eos_token_id")
+    if not all(
+        type(end) is int and 0 <= end < LARGEST["vocabulary"] for end in (ends if isinstance(ends, list) else [ends or 0])
+    ):
+        raise ThinkEditError(f"{file}: eos_token_id is {str(ends)[:40]!r}, expected a token id or a list of them.")
+    return config
 
 
 def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
@@ -148,6 +184,8 @@ def load_model(source: ModelSource, device: "torch.device", dtype: str | None = 
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    from thinkedit.artifacts.checkpoint import Checkpoint
+    from thinkedit.artifacts.consistency import check_whole
     from thinkedit.engines.attention import ATTENTION
 
     logging.set_verbosity_error()
@@ -157,18 +195,21 @@ def load_model(source: ModelSource, device: "torch.device", dtype: str | None = 
             f"{source.name} is quantised; its output projections are no plain matrices, so it cannot be steered or edited.\n"
             "Use the unquantised checkpoint."
         )
+    check_whole(Checkpoint(source.path))
     chosen = getattr(torch, dtype) if dtype else (torch.float32 if device.type == "cpu" else "auto")
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(source.path), dtype=chosen, attn_implementation=ATTENTION, local_files_only=True, use_safetensors=True
         )
         model = model.to(device)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except Exception as error:  # transformers, safetensors and torch each fail in their own ways
         raise ThinkEditError(f"{source.name} cannot be loaded: {str(error).strip() or repr(error)}") from None
-    except Exception as error:
-        if type(error).__module__.startswith("safetensors"):
-            raise ThinkEditError(f"The weights of {source.name} are damaged: {error}") from None
-        raise
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():  # attention may hide it from a short probe
+            raise ThinkEditError(
+                f"{source.name} holds infinities or NaN in {name}: its weights are broken, or its numbers do not fit "
+                f"{str(parameter.dtype).removeprefix('torch.')}.\nFetch the model again; `thinkedit doctor` names all such tensors."
+            )
     return model.eval().requires_grad_(False)
 
 

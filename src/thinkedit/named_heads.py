@@ -27,7 +27,7 @@ def parse_heads(text: str) -> list[Head]:
     try:
         pairs = [(row["layer"], row["head"]) if isinstance(row, dict) else row for row in rows]
         return [(int(layer), int(head)) for layer, head in pairs]
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, ArithmeticError):
         raise UsageError(
             f"{text!r} names no heads. Write them as layer:head,layer:head (21:2,17:7), give a JSON file with a list of "
             f"[layer, head] pairs, such as {json.dumps([[21, 2], [17, 7]])}, or write {PUBLISHED} for the paper's lists."

@@ -1,9 +1,9 @@
 """One generated answer as a record: what was asked, what came back, how long it thought, whether it was right."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from thinkedit.errors import ThinkEditError
 from thinkedit.files import append_json_lines, drop_torn_line, read_json_lines
@@ -61,6 +61,37 @@ class Record:
 
 
 FIELDS = {field.name for field in fields(Record)}
+STATUSES = get_args(Status)
+
+
+def _ids(value: Any) -> bool:
+    return isinstance(value, list) and set(map(type, value)) <= {int} and min(value, default=0) >= 0
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _maybe(value: Any, *kinds: type) -> bool:
+    return value is None or type(value) in kinds
+
+
+def _texts(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(text, str) for text in value))
+
+
+FITTING: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("task", "question_id", "question", "gold", "text", "finish_reason", "form"), lambda v: isinstance(v, str)),
+    **dict.fromkeys(("answer", "verdict", "forced", "group", "model", "control", "edit"), lambda v: _maybe(v, str)),
+    **dict.fromkeys(("prompt_ids", "token_ids"), _ids),
+    **dict.fromkeys(("sample", "seed"), _count),
+    **dict.fromkeys(("thinking_tokens", "layer"), lambda v: v is None or _count(v)),
+    "status": lambda v: v in STATUSES,
+    "correct": lambda v: _maybe(v, bool),
+    "alpha": lambda v: _maybe(v, int, float),
+    "choices": _texts,
+    "think_tags": lambda v: v is None or (_texts(v) and len(v) == 2 and all(v)),
+}
 REQUIRED = ("task", "question_id", "question", "gold", "sample", "text", "status")
 
 
@@ -68,6 +99,8 @@ def parse_record(value: dict[str, Any]) -> Record:
     missing = [name for name in REQUIRED if name not in value]
     if missing:
         raise ThinkEditError(f"not a record of this program: it lacks {', '.join(missing)}.")
+    if wrong := [name for name, fits in FITTING.items() if name in value and not fits(value[name])]:
+        raise ThinkEditError(f"not a record of this program: {', '.join(wrong)} is not of the kind that it must be.")
     defaults: dict[str, Any] = {
         "seed": 0,
         "prompt_ids": [],

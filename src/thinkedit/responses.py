@@ -13,26 +13,41 @@ QUESTION_NAMES = ("question", "problem", "prompt", "instruction")
 RESPONSE_NAMES = ("response", "completion", "output", "generated_text", "text")
 
 
-def read_responses(path: Path, chat: Chat) -> list[Record]:
+def read_responses(path: Path, chat: Chat, vocabulary: int) -> list[Record]:
     """Records from a .jsonl file or a .json list of objects with a question and a response (or records of ours).
 
     Each response is tokenised behind the prompt of the chat template; where the
-    template opens the thought, the response begins inside of it. Raises ThinkEditError naming the line that is wrong.
+    template opens the thought, the response begins inside of it. Token ids that come along are taken where the model's
+    `vocabulary` has them and they spell the text. Raises ThinkEditError naming the line that is wrong.
     """
     records = []
     for number, row in _rows(path):
-        if row.get("token_ids") and row.get("prompt_ids"):
-            try:
-                records.append(parse_record(row))
-                continue
-            except ThinkEditError as error:
-                raise ThinkEditError(f"{path}, line {number}: {error}") from None
-        question = _field(row, QUESTION_NAMES, path, number)
-        response = _field(row, RESPONSE_NAMES, path, number)
-        records.append(_make(question, response, row, number - 1, chat))
+        try:
+            if row.get("token_ids") and row.get("prompt_ids"):
+                records.append(_checked(parse_record(row), chat, vocabulary))
+            else:
+                question, response = _field(row, QUESTION_NAMES), _field(row, RESPONSE_NAMES)
+                records.append(_make(question, response, row, number - 1, chat))
+        except ThinkEditError as error:
+            raise ThinkEditError(f"{path}, line {number}: {error}") from None
     if not records:
         raise ThinkEditError(f"{path} holds no responses.")
     return records
+
+
+def _checked(record: Record, chat: Chat, vocabulary: int) -> Record:
+    """The record, if its token ids are this model's. Raises ThinkEditError where they cannot be."""
+    away = "Leave prompt_ids and token_ids out to have the text tokenised here."
+    largest = max(*record.prompt_ids, *record.token_ids)
+    if largest >= vocabulary:
+        raise ThinkEditError(f"token id {largest}, but this model has {vocabulary:,} tokens: another model's? {away}")
+    if _squeezed(chat.decode(record.token_ids)) != _squeezed(record.text):
+        raise ThinkEditError(f"the token ids do not spell the text: another tokenizer's, or one of them was changed? {away}")
+    return record
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -48,13 +63,11 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def _field(row: dict[str, Any], names: tuple[str, ...], path: Path, number: int) -> str:
+def _field(row: dict[str, Any], names: tuple[str, ...]) -> str:
     for name in names:
         if isinstance(row.get(name), str) and (row[name].strip() or names is RESPONSE_NAMES):
             return row[name]
-    raise ThinkEditError(
-        f"{path}, line {number}: expected a text under {' or '.join(names)}; the fields are {', '.join(row) or 'none'}."
-    )
+    raise ThinkEditError(f"expected a text under {' or '.join(names)}; the fields are {', '.join(row) or 'none'}.")
 
 
 def _make(question: str, response: str, row: dict[str, Any], index: int, chat: Chat) -> Record:

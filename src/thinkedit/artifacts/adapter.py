@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model.model.layers.{layer}.self_attn.o_proj.lora_{side}.weight"
-LORA = re.compile(r"layers\.(\d+)\.self_attn\.o_proj\.lora_([AB])\.(?:default\.)?weight$")
+LORA = re.compile(r"layers\.(\d{1,6})\.self_attn\.o_proj\.lora_([AB])\.(?:default\.)?weight$")
 
 
 def write_adapter(edit: Edit, o_proj_weight: Callable[[int], "Tensor"], out: Path, base_model: str) -> None:
@@ -105,7 +105,13 @@ class Adapter:
         for layer, pair in sides.items():
             if set(pair) != {"A", "B"}:
                 raise ThinkEditError(f"{directory / ADAPTER_WEIGHTS} lacks one side of layer {layer}'s LoRA.")
-            rank = pair["A"].shape[0]
-            scale = config.get("lora_alpha", rank) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+            ranks, alpha = {pair["A"].shape[0], pair["B"].shape[-1]}, config.get("lora_alpha")
+            if {pair["A"].ndim, pair["B"].ndim} != {2} or len(ranks) != 1 or 0 in ranks:
+                raise ThinkEditError(f"{directory / ADAPTER_WEIGHTS}: the sides of layer {layer}'s LoRA do not fit together.")
+            rank = ranks.pop()
+            alpha = rank if alpha is None else alpha
+            if type(alpha) not in (int, float):
+                raise ThinkEditError(f"{directory / ADAPTER_CONFIG}: lora_alpha is {str(alpha)[:40]!r}, expected a number.")
+            scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
             factors[layer] = (pair["A"].double(), scale * pair["B"].double())
         return cls(directory, str(config.get("base_model_name_or_path")), factors, foreign)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}  # safetensors' names and torch's
-O_PROJ = re.compile(r"(?:^|\.)layers\.(\d+)\.self_attn\.o_proj\.weight$")
+O_PROJ = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.self_attn\.o_proj\.weight$")
 # What quantised checkpoints keep beside, or in place of, the weight of a linear layer.
 QUANTISED = re.compile(
     r"\.(qweight|qzeros|g_idx|SCB|weight_packed|weight_scale|weight_scale_inv|weight_scale_2|weight\.absmax|weight\.quant_state\b.*)$"
@@ -90,12 +90,12 @@ class Checkpoint:
         try:
             named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
             strings = all(isinstance(text, str) for pair in named.items() for text in pair)
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise ThinkEditError(f"{index} cannot be read: {error!r}") from None
         if not strings or not named:
             raise ThinkEditError(f"{index} cannot be read: weight_map must give the name of a file for each tensor.")
         for name in sorted(set(named.values())):
-            if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+            if not name.isprintable() or Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
                 raise ThinkEditError(
                     f"{index} names {name!r}; the name of a .safetensors file inside of its directory is expected, "
                     "not one outside of its directory or of another kind."
@@ -242,7 +242,10 @@ class EditedModel:
         for layer in edit.layers:
             self.base.check_shape(layer)
         places = {layer: self.base.tensors[self.base.o_proj[layer]] for layer in edit.layers}
-        self._copy.begin(place.file.name for place in places.values())
+        written: dict[str, list[tuple[int, int]]] = {}
+        for place in places.values():
+            written.setdefault(place.file.name, []).append((place.start, place.size))
+        self._copy.begin(written)
         left = {}
         for layer, place in places.items():
             weight, columns = self.base.stored(self.base.o_proj[layer]), edit.columns(layer)

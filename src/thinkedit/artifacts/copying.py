@@ -3,7 +3,7 @@
 import fcntl
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +15,7 @@ from thinkedit.files import sync, whole_directory
 FICLONE = 0x40049409  # Linux: let the file system share the blocks of two files until one is written
 CHUNK = 64 << 20  # bytes handed to the system at once
 BUFFER = 1 << 20
+Range = tuple[int, int]  # first byte and number of bytes
 CONFIG = "config.json"  # written last: without it no library takes the directory for a model
 TEMPLATES = "additional_chat_templates"  # the one directory in which transformers keeps a part of the tokenizer
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".ckpt"}
@@ -42,31 +43,32 @@ def model_files(directory: Path, weights: Iterable[Path]) -> tuple[dict[str, Pat
 class ModelCopy:
     """Copies `sources` (name -> file) to the directory `out` by a thread of its own, while the caller computes.
 
-    A context manager: `begin` says which files will be overwritten, `overwrite` and `add` write, and `out` appears at
-    the end of the block, unless the block fails. `link` makes hard links of the files that are not overwritten.
+    A context manager: `begin` says what will be overwritten, `overwrite` and `add` write, and `out` appears at the end
+    of the block, unless the block fails. `link` makes hard links of the files that are not overwritten.
     """
 
     def __init__(self, sources: Mapping[str, Path], out: Path, link: bool = False) -> None:
         self.sources, self.out, self.link = dict(sources), out, link
         self._config: Path | bytes | None = self.sources.pop(CONFIG, None)
         self._copied: dict[str, Future[None]] = {}
+        self._promised: set[tuple[str, int, int]] = set()
         self._stop = threading.Event()
         self._exit = ExitStack()
 
     def __enter__(self) -> "ModelCopy":
         self.directory = self._exit.enter_context(whole_directory(self.out))
         self._thread = ThreadPoolExecutor(1, "copy")
-        if not self.link:  # nothing is to be known before a plain copy can begin
-            self.begin(())
         return self
 
-    def begin(self, written: Iterable[str]) -> None:
-        """Starts to copy; `written` names the files that will be overwritten, which are never links."""
-        own = set(written)
+    def begin(self, written: Mapping[str, Sequence[Range]]) -> None:
+        """Starts to copy. `written` names the files that will be overwritten, which are never links, and the ranges
+        of them that the copy may leave out, since `overwrite` will be called with exactly these."""
         for name, source in self.sources.items():
             if name not in self._copied:
-                link = self.link and name not in own
-                self._copied[name] = self._thread.submit(copy_file, source, self.directory / name, link, self._stop)
+                link = self.link and name not in written
+                gaps = written.get(name, ())
+                self._promised |= {(name, *gap) for gap in gaps}
+                self._copied[name] = self._thread.submit(copy_file, source, self.directory / name, link, gaps, self._stop)
 
     def overwrite(self, name: str, position: int, data: Any) -> None:
         """Writes `data` (a buffer of bytes) at `position` of a file once its copy has ended."""
@@ -75,6 +77,7 @@ class ModelCopy:
             if os.fstat(file.fileno()).st_nlink != 1:
                 raise ThinkEditError(f"{name} is shared with the base by a link and is to be overwritten: nothing was written.")
             write_at(file.fileno(), data, position)
+        self._promised.discard((name, position, memoryview(data).nbytes))
 
     def add(self, name: str, content: bytes) -> None:
         """Writes a whole file of its own, in place of the base's where it has one of that name."""
@@ -90,7 +93,9 @@ class ModelCopy:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         try:
             if kind is None:
-                self.begin(())
+                self.begin({})
+                if self._promised:
+                    raise AssertionError(f"left out of the copy and never written: {sorted(self._promised)}")
                 for copied in self._copied.values():
                     copied.result()
                 if self._config is not None:
@@ -118,9 +123,16 @@ class ModelCopy:
         self._thread.shutdown(cancel_futures=True)
 
 
-def copy_file(source: Path, target: Path, link: bool = False, stop: threading.Event | None = None) -> None:
+def copy_file(
+    source: Path,
+    target: Path,
+    link: bool = False,
+    gaps: Sequence[Range] = (),
+    stop: threading.Event | None = None,
+) -> None:
     """Copies a file, sharing its blocks where the file system can; `link` makes a hard link instead.
 
+    Bytes inside of `gaps` may be left zero: they will be written by the caller, and are so written only once.
     `source` may be a symbolic link, as in the hub's cache: the file that it leads to is what counts.
     """
     source = source.resolve()
@@ -135,15 +147,28 @@ def copy_file(source: Path, target: Path, link: bool = False, stop: threading.Ev
         try:
             fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
         except OSError:
-            _transfer(old.fileno(), new.fileno(), stop or threading.Event())
+            size = os.fstat(old.fileno()).st_size
+            os.truncate(new.fileno(), size)
+            for first, last in between(gaps, size):
+                _transfer(old.fileno(), new.fileno(), first, last, stop or threading.Event())
 
 
-def _transfer(old: int, new: int, stop: threading.Event) -> None:
+def between(gaps: Sequence[Range], size: int) -> Iterator[tuple[int, int]]:
+    """First and last (exclusive) byte of each stretch of a file that lies in none of the gaps."""
+    position = 0
+    for start, length in sorted(gaps):
+        if start > position:
+            yield position, start
+        position = start + length
+    if position < size:
+        yield position, size
+
+
+def _transfer(old: int, new: int, position: int, end: int, stop: threading.Event) -> None:
     """Bytes from file to file inside of the system, or through a small buffer where it cannot."""
-    size, position = os.fstat(old).st_size, 0
     inside = True
-    while position < size and not stop.is_set():
-        count = min(CHUNK, size - position)
+    while position < end and not stop.is_set():
+        count = min(CHUNK, end - position)
         if inside:
             try:
                 count = os.copy_file_range(old, new, count, position, position)
@@ -155,7 +180,7 @@ def _transfer(old: int, new: int, stop: threading.Event) -> None:
         else:
             data = os.pread(old, min(BUFFER, count), position)
             if not data:
-                raise ThinkEditError(f"A file ended after {position:,} of {size:,} bytes while it was being copied.")
+                raise ThinkEditError(f"A file ended {end - position:,} bytes too early while it was being copied.")
             write_at(new, data, position)
             count = len(data)
         # Begins to write these pages to the disk now, so that the sync at the end has little left to wait for.

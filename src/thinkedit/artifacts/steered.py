@@ -64,7 +64,7 @@ def write_steered(source: ModelSource, biases: "Biases", out: Path, link: bool =
     kept = {name: path for name, path in sources.items() if path not in base.files and name not in (*MARKS, INDEX, CARD)}
     tokenizer = tokenizer_files(source)
     with ModelCopy({**kept, **{shards[path]: path for path in base.files}}, out, link) as copy:
-        copy.begin({shards[base.tensors[name].file] for name in changed} | set(tokenizer))
+        copy.begin(dict.fromkeys({shards[base.tensors[name].file] for name in changed} | set(tokenizer), ()))
         for name, value in changed.items():
             place = base.tensors[name]
             copy.overwrite(shards[place.file], place.start, tensor_bytes(value))

@@ -15,6 +15,7 @@ DTYPES: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I32": np.int32,
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "BOOL": 8}
 BITS |= {f"{sign}{bits}": bits for sign in "IU" for bits in (8, 16, 32, 64)}
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+MOST_AXES = 16
 
 
 def create(path: Path, arrays: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> None:
@@ -43,10 +44,13 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
             raise ThinkEditError(f"{path} is no safetensors file, or it is truncated.")
         try:
             header = json.loads(file.read(length))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ThinkEditError(f"{path} is no safetensors file: its header cannot be read.") from None
     if not isinstance(header, dict):
         raise ThinkEditError(f"{path} is no safetensors file: its header is no object.")
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ThinkEditError(f"{path} is no safetensors file: its metadata are no texts.")
     begin, end = 8 + length, 0
     spans = []
     for name, entry in header.items():
@@ -54,8 +58,9 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
             continue
         try:
             first, last = entry["data_offsets"]
-            honest = isinstance(entry["dtype"], str) and all(type(n) is int and n >= 0 for n in [first, last, *entry["shape"]])
-            honest = honest and first <= last and begin + last <= size
+            numbers = [first, last, *entry["shape"]]
+            honest = isinstance(entry["dtype"], str) and all(type(n) is int and 0 <= n < 1 << 63 for n in numbers)
+            honest = honest and len(numbers) <= 2 + MOST_AXES and first <= last and begin + last <= size
         except (TypeError, KeyError, ValueError):
             honest = False
         if not honest:

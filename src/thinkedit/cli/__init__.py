@@ -10,12 +10,16 @@ def main() -> None:
     from thinkedit.errors import ThinkEditError
 
     arguments, debug = normalise(sys.argv[1:])
+    if arguments in ([], ["--help"], ["-h"]):
+        from thinkedit.cli.overview import show_overview
+
+        return show_overview()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         from thinkedit.cli.common import load_commands
 
-        load_commands()(arguments, prog_name="thinkedit")
+        load_commands(arguments[0])(arguments, prog_name="thinkedit")
     except ThinkEditError as error:
         if debug:
             raise
@@ -34,6 +38,8 @@ def main() -> None:
 
 
 def fail(message: str, code: int) -> None:
-    first, _, rest = message.partition("\n")
+    from thinkedit.plain_text import printable, redacted
+
+    first, _, rest = printable(redacted(message)).partition("\n")
     print(f"Error: {first}" + (f"\n{rest}" if rest else ""), file=sys.stderr)
     raise SystemExit(code)

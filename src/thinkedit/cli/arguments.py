@@ -24,6 +24,9 @@ def normalise(arguments: list[str]) -> tuple[list[str], bool]:
             if name == "--vllm":
                 out += ["--engine", "vllm"]
                 current = None
+            elif name == "--ray" and not equals and not _is_address(arguments[place + 1 : place + 2]):
+                out += [name, "local"]
+                current = None
             elif name in lists:
                 current = name
                 if equals:
@@ -39,6 +42,10 @@ def normalise(arguments: list[str]) -> tuple[list[str], bool]:
             out.append(argument)
             current = None
     return out, debug
+
+
+def _is_address(following: list[str]) -> bool:
+    return any(text in ("auto", "local") or (":" in text and text[:1] != "-") for text in following)
 
 
 def _is_value(name: str, following: list[str]) -> bool:

@@ -6,31 +6,33 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from thinkedit.cli.options import option
+from thinkedit.cli.overview import modules
 from thinkedit.errors import Interrupted
-from thinkedit.pipeline.machine import MachineOptions
-from thinkedit.pipeline.run import Options, Run
+from thinkedit.plain_text import redacted
 
 MODEL = "Model"
 MACHINE = "What runs it"
 ASKING = "Prompt and sampling"
+ASKING_COMMANDS = ("run", "generate", "steer", "evaluate")  # those that may ask many engines at once
 
 app = typer.Typer(
     name="thinkedit",
     help="Find, steer and edit how long a reasoning model thinks.",
-    epilog="Start with: [bold]thinkedit run[/] (the embedded model, no network, a few minutes), "
-    "then [bold]thinkedit run deepseek-qwen-1.5b[/].",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _always_a_group() -> None:
+    """Keeps the command's name on the command line where only one is loaded."""
 
 
 def _common(
@@ -71,6 +73,16 @@ def _common(
         str | None, option("--served-edited", help="The edited model's name there, if it is served too.", panel=MACHINE)
     ] = None,
     concurrency: Annotated[int, option("--concurrency", min=1, help="Requests at once (default 64).", panel=MACHINE)] = 64,
+    ray: Annotated[
+        str | None,
+        option(
+            "--ray", metavar="[ADDRESS]", help="Many engines on Ray: here, or on a cluster (auto, HOST:PORT).", panel=MACHINE
+        ),
+    ] = None,
+    ray_workers: Annotated[
+        int | None,
+        option("--ray-workers", min=1, help="Engines on Ray (default: one a GPU, or for four CPU cores).", panel=MACHINE),
+    ] = None,
     data_dir: Annotated[
         Path | None, option("--data-dir", help="Read the benchmarks from files here instead of the hub.", panel=MODEL)
     ] = None,
@@ -99,24 +111,32 @@ def _common(
 ) -> None: ...
 
 
-MODULES = ("steps", "editing", "results")  # in the order in which --help lists their commands
-
-
-def load_commands() -> typer.Typer:
-    for module in MODULES:
+def load_commands(wanted: str | None = None) -> typer.Typer:
+    """The program with the file of the wanted command loaded, or with all of them."""
+    for module in modules(wanted):
         importlib.import_module(f"thinkedit.cli.{module}")
     return app
+
+
+def command_line() -> str:
+    """This call as it is kept, so that it can be made again: without what is secret in it."""
+    return redacted(shlex.join(["thinkedit", *sys.argv[1:]]))
 
 
 def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Registers `function(run, **own options)` as a command that also has the common options."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(function, eval_str=True).parameters
-        shared = {n: p for n, p in inspect.signature(_common, eval_str=True).parameters.items() if n not in own}
+        own = inspect.signature(function).parameters
+        left_out = own if name in ASKING_COMMANDS else {*own, "ray", "ray_workers"}
+        shared = {n: p for n, p in inspect.signature(_common).parameters.items() if n not in left_out}
 
         def call(**given: Any) -> None:
+            from dataclasses import fields
+
             from thinkedit.cli.terminal import Terminal
+            from thinkedit.pipeline.machine import MachineOptions
+            from thinkedit.pipeline.run import Options, Run
 
             common: dict[str, Any] = {
                 n: given.pop(n) if n in shared else given.get(n) for n in inspect.signature(_common).parameters
@@ -124,8 +144,8 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
             common.pop("debug")
             model, out = common.pop("model"), common.pop("out")
             machine = MachineOptions(**{field.name: common.pop(field.name) for field in fields(MachineOptions)})
-            command_line = shlex.join(["thinkedit", *sys.argv[1:]])
-            with Run(model, out, Options(machine, **common), Terminal(), command_line) as run:
+            line = command_line()
+            with Run(model, out, Options(machine, **common), Terminal(), line) as run:
                 function(run, **given)
 
         _register(name, call, function, [p for n, p in own.items() if n != "run"] + list(shared.values()), examples)
@@ -138,8 +158,8 @@ def standalone(name: str, *examples: str) -> Callable[[Callable[..., None]], Cal
     """Registers a command that works on files of any origin, outside of a run."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(function, eval_str=True).parameters.values())
-        debug = inspect.signature(_common, eval_str=True).parameters["debug"]
+        own = list(inspect.signature(function).parameters.values())
+        debug = inspect.signature(_common).parameters["debug"]
 
         def call(debug: bool, **given: Any) -> None:
             function(**given)

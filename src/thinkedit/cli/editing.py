@@ -2,14 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from thinkedit.cli.common import command, standalone
 from thinkedit.cli.options import DirectionFile, option
 from thinkedit.cli.terminal import heading, next_steps, note, show
-from thinkedit.pipeline.run import Run
+
+if TYPE_CHECKING:
+    from thinkedit.pipeline.run import Run
 
 Control = Annotated[Literal["attn", "mlp"] | None, option("--control", help="Which direction: attn or mlp.")]
 Layers = Annotated[str, option("--layers", help="Which layers: all, 3, 3,5 or 4-9 (default all).")]
@@ -26,7 +28,7 @@ MOST_ROWS = 40  # of a table on the terminal; --json has all
     "thinkedit edit --model deepseek-qwen-1.5b --heads published",
 )
 def edit_command(
-    run: Run,
+    run: "Run",
     n_heads: Annotated[
         int | None, option("--n-heads", help="How many of the best heads (default: the paper's, or 4 %).")
     ] = None,
@@ -68,7 +70,7 @@ def edit_command(
     "thinkedit export --steer -0.08 --control mlp --layers 4-9",
 )
 def export_command(
-    run: Run,
+    run: "Run",
     gguf: Annotated[bool, option("--gguf", help="Control vectors for llama.cpp (--control mlp).")] = False,
     steer: Annotated[
         float | None, option("--steer", metavar="ALPHA", help="A checkpoint that is steered by ALPHA, for any engine.")

@@ -1,18 +1,19 @@
 """The commands that measure and report: evaluate, analyze, regrade and import."""
 
 import shlex
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thinkedit.cli.common import command, standalone
+from thinkedit.cli.common import command, command_line, standalone
 from thinkedit.cli.options import Columns, Datasets, Limit, MaxTokens, Split, one, option, parse_columns
 from thinkedit.cli.summaries import show_evaluation, show_imported, show_joint, show_regraded
 from thinkedit.cli.terminal import Terminal, heading, next_steps
 from thinkedit.errors import UsageError
-from thinkedit.pipeline.run import Run
+
+if TYPE_CHECKING:
+    from thinkedit.pipeline.run import Run
 
 
 @command(
@@ -22,7 +23,7 @@ from thinkedit.pipeline.run import Run
     "thinkedit evaluate --model deepseek-qwen-1.5b --dataset gsm8k MATH-500 --n-samples 10",
 )
 def evaluate_command(
-    run: Run,
+    run: "Run",
     dataset: Datasets = None,
     split: Split = None,
     n_samples: Annotated[int | None, option("--n-samples", min=1, help="Answers a question.")] = None,
@@ -82,7 +83,7 @@ def analyze_command(
     from thinkedit.pipeline.analyze import analyze_directory, analyze_several
     from thinkedit.pipeline.gather import find_evidence, is_evidence
 
-    line = shlex.join(["thinkedit", *sys.argv[1:]])
+    line = command_line()
     chosen = find_evidence(paths) if paths else [run_directory(model, out)]
     if len(chosen) > 1:
         target = out or Path("analysis")
@@ -163,7 +164,7 @@ def import_command(
 
     heading(f"Importing {', '.join(map(str, paths))}")
     asked = Asked(model, label, one(dataset, "--dataset"), tokenizer, cap, think_tags, data_dir)
-    result = bring(paths, out, asked, Terminal(), shlex.join(["thinkedit", *sys.argv[1:]]))
+    result = bring(paths, out, asked, Terminal(), command_line())
     show_imported(result)
     where = [str(written.directory) for written in result.written]
     next_steps(

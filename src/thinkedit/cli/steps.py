@@ -1,7 +1,7 @@
 """The commands of the method's steps: generate, extract, steer, heads, and run for all of them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,9 @@ from thinkedit.cli.options import (
 )
 from thinkedit.cli.summaries import show_change
 from thinkedit.cli.terminal import heading, next_steps, note, show
-from thinkedit.pipeline.run import Run
+
+if TYPE_CHECKING:
+    from thinkedit.pipeline.run import Run
 
 
 @command(
@@ -31,7 +33,7 @@ from thinkedit.pipeline.run import Run
     "thinkedit run deepseek-qwen-1.5b --benchmarks gsm8k --questions 200",
 )
 def run_command(
-    run: Run,
+    run: "Run",
     model: Annotated[
         str | None, typer.Argument(help="Short name, hub id or directory (default: tiny).", show_default=False)
     ] = None,
@@ -87,7 +89,7 @@ def run_command(
     "thinkedit generate --model deepseek-qwen-1.5b --dataset gsm8k --limit 2000",
 )
 def generate_command(
-    run: Run,
+    run: "Run",
     dataset: Datasets = None,
     split: Split = None,
     limit: Limit = None,
@@ -110,7 +112,7 @@ def generate_command(
     "thinkedit extract --model deepseek-qwen-1.5b --responses responses.jsonl",
 )
 def extract_command(
-    run: Run,
+    run: "Run",
     responses: Annotated[Path | None, option("--responses", help="Responses made elsewhere, .jsonl or .json.")] = None,
     short: Annotated[int | None, option("--short", help="A thought is short under this many tokens (paper: 100).")] = None,
     long: Annotated[int | None, option("--long", help="A thought is long over this many tokens (paper: 1000).")] = None,
@@ -121,6 +123,7 @@ def extract_command(
     every: Annotated[bool, option("--all", help="Read every closed thought, not only the short and long ones.")] = False,
 ) -> None:
     """Step 2, the direction: one forward pass over short and long thoughts gives the attn and the mlp direction."""
+    from thinkedit.direction_quality import warning
     from thinkedit.pipeline.extract import extract
 
     heading(f"Directions of {run.source.name}")
@@ -131,6 +134,10 @@ def extract_command(
     for control, direction in found.directions.items():
         norms = direction.vectors.norm(dim=1)
         note(f"{control:>4}: norm {norms.min():.3g} to {norms.max():.3g}, largest in layer {int(norms.argmax())}")
+        note(f"      {found.quality[control].line()}")
+    for control, direction in found.directions.items():
+        if doubt := warning(direction.about, control):
+            note(doubt)
     next_steps(("steer along it", run.command("steer")), ("find the heads", run.command("heads")))
 
 
@@ -141,7 +148,7 @@ def extract_command(
     "thinkedit steer --model deepseek-qwen-1.5b --dataset MATH-level5-140 --control thinking_length_mlp",
 )
 def steer_command(
-    run: Run,
+    run: "Run",
     control: Annotated[list[str] | None, option("--control", help="attn, mlp or both (default: both).")] = None,
     direction_weight: Annotated[
         list[float] | None,
@@ -186,7 +193,7 @@ def steer_command(
 
 @command("heads", "thinkedit heads", "thinkedit heads --suppress long --top 20")
 def heads_command(
-    run: Run,
+    run: "Run",
     suppress: Suppress = "short",
     top: Annotated[int, option("--top", min=1, help="How many to show (default 10).")] = 10,
 ) -> None:
@@ -218,7 +225,7 @@ def say_statuses(records: list) -> None:
         note(f"thinking tokens: {share[0]:,} / {share[1]:,} / {share[2]:,} at the 10 / 50 / 90 % points")
 
 
-def draw_steering_picture(run: Run, rows: list, part: str) -> Path:
+def draw_steering_picture(run: "Run", rows: list, part: str) -> Path:
     from thinkedit.report.figures import draw_layer_scan, draw_steering
 
     path = run.directory / "steer" / ("layer-scan.png" if part == "layer_scan" else "steering.png")

@@ -104,5 +104,5 @@ def _statuses(records: list) -> str:
 def _short(text: str | None) -> str:
     if text is None:
         return "no answer"
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = " ".join(text.split())
     return line if len(line) <= 80 else f"{line[:77]}..."

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from thinkedit.plain_text import printable, redacted
 from thinkedit.progress import Advance
 
 console = Console(highlight=False)
@@ -18,7 +19,7 @@ class Terminal:
     """Shows progress on a terminal; where there is none, one line a piece of work."""
 
     def say(self, line: str) -> None:
-        console.print(f"  {escape(line)}")
+        console.print(f"  {escape(printable(redacted(line)))}")
 
     @contextmanager
     def work(self, title: str, total: int, unit: str) -> Iterator[Advance]:
@@ -33,7 +34,7 @@ class Terminal:
             TextColumn("{task.fields[left]}"),
         )
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(escape(title), total=total, rate="", left="")
+            task = bar.add_task(escape(printable(title)), total=total, rate="", left="")
             done, before, started = 0, 0, time.monotonic()
 
             def advance(count: int, *, kept: bool = False) -> None:
@@ -47,11 +48,11 @@ class Terminal:
             elapsed = time.monotonic() - started
         made = f"{done:,} {unit}{'' if done == 1 else 's'} in {elapsed:,.1f} s"
         already = f", {before:,} kept from before" if before else ""
-        console.print(f"  [green]✓[/] {escape(title)}  [dim]{made}{already}[/]")
+        console.print(f"  [green]✓[/] {escape(printable(title))}  [dim]{made}{already}[/]")
 
 
 def heading(text: str) -> None:
-    console.print(Text(text, style="bold"))
+    console.print(Text(printable(text), style="bold"))
 
 
 def show(table: object) -> None:
@@ -59,7 +60,7 @@ def show(table: object) -> None:
 
 
 def note(text: str) -> None:
-    console.print(f"  {escape(text)}")
+    console.print(f"  {escape(printable(text))}")
 
 
 def next_steps(*steps: tuple[str, str]) -> None:
@@ -67,4 +68,4 @@ def next_steps(*steps: tuple[str, str]) -> None:
     console.print()
     width = max(len(what) for what, _ in steps)
     for what, command in steps:
-        console.print(f"  [dim]{escape(what.ljust(width))}[/]  {escape(command)}", soft_wrap=True)
+        console.print(f"  [dim]{escape(what.ljust(width))}[/]  {escape(printable(command))}", soft_wrap=True)

@@ -4,6 +4,7 @@ Registered with transformers under the name ATTENTION; the cache travels to it a
 forward. Without one it is ordinary causal attention, rows padded on the right.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from thinkedit.engines.groups import Group
+
 ATTENTION = "thinkedit"
+Block = tuple[slice, int, Tensor]  # rows, positions, mask
 
 
 class KeyValueCache:
@@ -27,8 +31,8 @@ class KeyValueCache:
         self.values = [like.new_zeros(shape) for _ in range(layers)]
         self.rows: Tensor | None = None
         self.lengths = torch.zeros(0, dtype=torch.long, device=like.device)
-        self.span = 0  # number of positions that a decoding step looks at
-        self._mask: dict[int | None, Tensor] = {}
+        self.groups: Sequence[Group] = ()
+        self._blocks: dict[int | None, list[Block]] = {}
 
     @property
     def capacity(self) -> int:
@@ -44,30 +48,39 @@ class KeyValueCache:
                 tensors[layer] = new
 
     def move(self, sources: Tensor, targets: Tensor) -> None:
-        """Copies rows `sources` over rows `targets`."""
+        """Copies rows `sources` over rows `targets`, all at once."""
+        span = max(group.longest for group in self.groups) + 1
         for tensors in (self.keys, self.values):
             for tensor in tensors:
-                tensor[targets, :, : self.span] = tensor[sources, :, : self.span]
+                tensor[targets, :, :span] = tensor[sources, :, :span]
 
     def fill(self, rows: Tensor) -> None:
         """The next forward stores whole prompts in these rows."""
         self.rows = rows
 
-    def append(self, lengths: Tensor, longest: int) -> None:
+    def append(self, lengths: Tensor, groups: Sequence[Group]) -> None:
         """The next forward appends one token to each of the first rows, which hold `lengths` tokens so far."""
-        self.rows, self.lengths, self.span = None, lengths, longest + 1
+        self.rows, self.lengths, self.groups = None, lengths, groups
         self._index = torch.arange(lengths.numel(), device=lengths.device)
-        self._mask = {}
+        self._blocks = {}
 
-    def mask(self, window: int | None) -> Tensor:
-        """Which positions each row may look at, [rows, 1, 1, span], sliding window counted in."""
-        if window not in self._mask:
-            positions = torch.arange(self.span, device=self.lengths.device)
-            allowed = positions <= self.lengths[:, None]
-            if window is not None:
-                allowed &= positions > self.lengths[:, None] - window
-            self._mask[window] = allowed[:, None, None, :]
-        return self._mask[window]
+    def blocks(self, window: int | None) -> list["Block"]:
+        """For each group of rows: which they are, how many positions they look at, and the additive mask
+        [rows, 1, 1, span] that leaves each row its own tokens, within the sliding window if there is one."""
+        if window not in self._blocks:
+            self._blocks[window] = made = []
+            row = 0
+            for group in self.groups:
+                part, span = slice(row, row + group.rows), group.longest + 1
+                lengths = self.lengths[part, None]
+                positions = torch.arange(span, device=lengths.device)
+                hidden = positions > lengths
+                if window is not None:
+                    hidden |= positions <= lengths - window
+                mask = torch.zeros(hidden.shape, dtype=self.keys[0].dtype, device=lengths.device)
+                made.append((part, span, mask.masked_fill_(hidden, -torch.inf)[:, None, None]))
+                row += group.rows
+        return self._blocks[window]
 
 
 def attention(
@@ -114,14 +127,11 @@ def _decode(
     """One new token a row. The query heads that share a key-value head become its queries, so nothing is repeated."""
     rows, heads, _, head_dim = query.shape
     shared = query.view(rows, keys.shape[1], heads // keys.shape[1], head_dim)
-    out = scaled_dot_product_attention(
-        shared,
-        keys[:rows, :, : cache.span],
-        values[:rows, :, : cache.span],
-        attn_mask=cache.mask(window),
-        scale=scaling,
-    )
-    return out.reshape(rows, 1, heads, values.shape[-1])
+    out = [
+        scaled_dot_product_attention(shared[part], keys[part, :, :span], values[part, :, :span], attn_mask=mask, scale=scaling)
+        for part, span, mask in cache.blocks(window)
+    ]
+    return (out[0] if len(out) == 1 else torch.cat(out)).reshape(rows, 1, heads, values.shape[-1])
 
 
 AttentionInterface.register(ATTENTION, attention)

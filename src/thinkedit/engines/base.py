@@ -2,9 +2,9 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -73,6 +73,53 @@ class Engine(Protocol):
         """Switches an edit on in place of the one before; None restores the base model. No reload."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Treatment:
+    """What is done to the model while it answers: steered by `biases`, changed by `edit`, or left as it is."""
+
+    biases: Biases | None = None
+    edit: Edit | None = None
+
+
+UNTREATED = Treatment()
+# Requests under one treatment. The queue is emptied from the left, and its owner may add to it while completions come.
+Part = tuple[Treatment, "deque[Request]"]
+
+
+@runtime_checkable
+class Fleet(Protocol):
+    """Several engines at work at once, which share out the requests among themselves."""
+
+    context: int
+    continues: bool
+    abilities: frozenset[Ability]
+
+    def complete(self, parts: Sequence[Part], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        """Completes the requests of all parts in any order, yielding each with the index of its part as soon as it is done."""
+
+    def close(self) -> None: ...
+
+
+def complete(engine: Engine | Fleet, parts: Sequence[Part], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+    """What `Fleet.complete` says: with one engine part by part, and treated anew only where the treatment changes."""
+    if isinstance(engine, Fleet):
+        yield from engine.complete(parts, sampling)
+        return
+    current = UNTREATED
+    try:
+        for index, (treatment, queue) in enumerate(parts):
+            if queue and treatment is not current:
+                current = treatment
+                engine.steer(treatment.biases)
+                engine.apply(treatment.edit)
+            for completion in engine.generate(queue, sampling):
+                yield index, completion
+    finally:
+        if current is not UNTREATED:
+            engine.steer(None)
+            engine.apply(None)
 
 
 def as_queue(requests: Iterable[Request]) -> "deque[Request]":

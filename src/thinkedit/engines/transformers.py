@@ -13,12 +13,14 @@ from thinkedit.architecture import Decoder
 from thinkedit.edit import Edit
 from thinkedit.engines.attention import KeyValueCache
 from thinkedit.engines.base import Ability, Biases, Completion, Request, Sampling, as_queue
+from thinkedit.engines.groups import Group, close_gaps, merged, regrouped
 from thinkedit.engines.sampling import sample
 from thinkedit.errors import ThinkEditError
 from thinkedit.models import ModelSource, Shape, choose_device, load_model, read_shape
 
 PREFILL_TOKENS = 8192  # prompts are read in portions of about this many tokens
 MOST_ROWS = {"cpu": 256, "cuda": 512}
+CALL = {"cpu": 1 << 19, "cuda": 1 << 25}  # bytes of keys and values that are read in the time one more call takes
 
 
 class TransformersEngine:
@@ -141,12 +143,11 @@ class _State:
 
 
 class _Batch:
-    """Rows 0..rows-1 are at work. A row that ends is overwritten by the last one; free rows take new prompts."""
+    """Rows 0..rows-1 are at work, in groups of about one length. Gaps close as rows end; free rows take new prompts."""
 
     def __init__(self, engine: TransformersEngine, sampling: Sampling, limit: int, most_tokens: int) -> None:
         self.engine, self.sampling, self.limit, self.most_tokens = engine, sampling, limit, most_tokens
-        self.rows = 0
-        self.longest = 0  # upper bound of the tokens that any row holds
+        self.groups: list[Group] = []
         self.requests: list[Request] = []
         device, shape = engine.device, engine.shape
         seeds, lengths, counts, budgets, last = torch.zeros(5, limit, dtype=torch.long, device=device)
@@ -157,6 +158,17 @@ class _Batch:
         self.cache = KeyValueCache(
             shape.layers, limit, shape.key_value_heads, 0, shape.head_dim, engine.decoder.head.weight.new_empty(0)
         )
+        position = 2 * shape.key_value_heads * shape.head_dim * engine.model.dtype.itemsize
+        self.worth = CALL.get(device.type, 0) // position
+
+    @property
+    def rows(self) -> int:
+        return sum(group.rows for group in self.groups)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that the longest row holds."""
+        return max((group.longest for group in self.groups), default=0)
 
     def admit(self, pending: "deque[Request]") -> None:
         """Reads the prompts of waiting requests into free rows, once an eighth of the rows is free."""
@@ -202,8 +214,7 @@ class _Batch:
             state.seen[rows[:, None].expand_as(ids)[inside], ids[inside]] = True
         self._take(rows, logits)
         self.requests += requests
-        self.rows += len(requests)
-        self.longest = max(self.longest, longest)
+        self.groups = merged([*self.groups, Group(len(requests), longest)], self.worth)
 
     def _take(self, rows: Tensor, logits: Tensor) -> None:
         """Samples the next token of `rows` and writes it down."""
@@ -223,14 +234,14 @@ class _Batch:
             return
         state, n = self.state, self.rows
         self._make_room(self.longest + 1)
-        self.cache.append(state.lengths[:n], self.longest)
+        self.cache.append(state.lengths[:n], self.groups)
         hidden = self.engine.decoder.body(
             state.last[:n, None], position_ids=state.lengths[:n, None], use_cache=False, cache=self.cache
         ).last_hidden_state
         logits = self.engine.decoder.head(hidden[:, -1])
         self._take(torch.arange(n, device=self.engine.device), logits)
         state.lengths[:n] += 1
-        self.longest += 1
+        self.groups = [Group(group.rows, group.longest + 1) for group in self.groups]
 
     @torch.inference_mode()
     def collect(self) -> list[Completion]:
@@ -247,20 +258,18 @@ class _Batch:
             tokens = state.out[row, : int(state.counts[row])].tolist()
             reason: Literal["stop", "length"] = "stop" if bool(ended[row]) else "length"
             completions.append(Completion(self.requests[row].key, tokens, reason))
-        kept = n - len(done)
-        holes = [row for row in done if row < kept]
-        movers = [row for row in range(kept, n) if row not in set(done)]
-        if holes:
-            sources = torch.tensor(movers, device=self.engine.device)
-            targets = torch.tensor(holes, device=self.engine.device)
+        sources, targets, sizes = close_gaps(self.groups, done)
+        if sources:
+            here, there = torch.tensor([targets, sources], device=self.engine.device)
             for tensor in state.tensors():
-                tensor[targets] = tensor[sources]
-            self.cache.move(sources, targets)
-            for source, target in zip(movers, holes, strict=True):
-                self.requests[target] = self.requests[source]
+                tensor[here] = tensor[there]
+            self.cache.move(there, here)
+            moved = [self.requests[source] for source in sources]
+            for target, request in zip(targets, moved, strict=True):
+                self.requests[target] = request
+        kept = n - len(done)
         del self.requests[kept:]
-        self.rows = kept
-        self.longest = int(state.lengths[:kept].max()) if kept else 0
+        self.groups = merged(regrouped(sizes, state.lengths[:kept].tolist()), self.worth)
         return completions
 
     def _make_room(self, tokens: int) -> None:
@@ -279,7 +288,7 @@ class _Batch:
         self.limit = max(1, self.limit // 2)
         pending.extendleft(reversed(self.requests[self.limit :]))
         del self.requests[self.limit :]
-        self.rows = min(self.rows, self.limit)
+        self.groups = regrouped([min(self.rows, self.limit)], self.state.lengths.tolist())
         if self.engine.device.type == "cuda":
             torch.cuda.empty_cache()
         self.cache.resize(self.limit, self.cache.capacity)

@@ -24,7 +24,8 @@ INSTALL = 'pip install "thinkedit[vllm]" (CUDA), or "make vllm-env" for a machin
 class VllmEngine:
     """Completes requests with vLLM. `abilities` says what is to come: only then are biases or adapters made room for.
 
-    An edit is switched on as a LoRA adapter of rank 1, or by reloading the weights of an edited checkpoint.
+    An edit is switched on as a LoRA adapter of rank 1, or by reloading the weights of an edited checkpoint. `executor`
+    "ray" puts the processes of a parallel model into the placement group of this one; None leaves it to vLLM.
     """
 
     continues = True
@@ -39,6 +40,7 @@ class VllmEngine:
         pipeline_parallel_size: int = 1,
         abilities: frozenset[Ability] = frozenset(),
         edit_as: Literal["adapter", "checkpoint"] = "adapter",
+        executor: Literal["ray"] | None = None,
     ) -> None:
         self.source, self.abilities, self.edit_as = source, abilities, edit_as
         self.end_ids = sorted(set(end_ids))
@@ -56,6 +58,7 @@ class VllmEngine:
             "max_num_seqs": self.rows,
             "tensor_parallel_size": tensor_parallel_size,
             "pipeline_parallel_size": pipeline_parallel_size,
+            "distributed_executor_backend": executor if tensor_parallel_size * pipeline_parallel_size > 1 else None,
             "worker_extension_cls": f"{vllm_plugin.__name__}.SteeringWorker",
             "disable_log_stats": True,
             "use_tqdm_on_load": False,

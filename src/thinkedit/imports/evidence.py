@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thinkedit.errors import ThinkEditError
-from thinkedit.files import append_json_lines, exclusive, read_json, whole_file, write_json
+from thinkedit.files import append_json_lines, exclusive, whole_file, write_json
 from thinkedit.imports.pieces import Piece
 from thinkedit.records import Record
 
@@ -66,6 +66,8 @@ def _write(directory: Path, model: str, pieces: list[Piece], command_line: str |
 
 
 def _manifest(directory: Path, model: str) -> dict[str, Any]:
+    from thinkedit.pipeline.documents import read_manifest
+
     path = directory / "run.json"
     if not path.is_file():
         from thinkedit.pipeline.run import versions
@@ -78,7 +80,7 @@ def _manifest(directory: Path, model: str) -> dict[str, Any]:
             "commands": [],
             "versions": versions(),
         }
-    manifest = read_json(path)
+    manifest = read_manifest(directory)
     if "imported" not in manifest:
         raise ThinkEditError(f"{directory} is a run of this program, not imported evidence; give another --out.")
     if manifest["model"] != model:

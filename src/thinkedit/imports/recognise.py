@@ -69,7 +69,7 @@ def read_piece(path: Path, hints: Hints) -> Piece:
         if path.suffix.lower() == ".jsonl":
             return _of_rows(path, [row for _, row in read_json_lines(path)], hints)
         return _of_value(path, read_json(path), hints)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         raise ThinkEditError(f"{path}: looks familiar but is not whole ({type(error).__name__}: {error}).") from None
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thinkedit.errors import ThinkEditError
-from thinkedit.files import exclusive, read_json, write_json
+from thinkedit.files import exclusive, write_json
+from thinkedit.pipeline.documents import read_manifest
 from thinkedit.pipeline.gather import gather, is_evidence
 from thinkedit.progress import Progress, Silent
 from thinkedit.report.write import write_joint_report, write_report
@@ -38,11 +39,11 @@ def analyze_directory(
 ) -> dict[str, Any]:
     """The same for a directory alone, a run's or an imported one, without its model. `out` (default: the directory
     itself) is where the report goes; `samples` adds lm-eval's samples files."""
-    if not is_evidence(directory) or not read_json(directory / "run.json")["steps"]:
+    if not is_evidence(directory) or not read_manifest(directory)["steps"]:
         raise ThinkEditError(f"{directory} holds no results yet; first run: thinkedit run --out {directory}")
     with exclusive(directory), (progress or Silent()).work("report", 1, "page") as advance:
         summary = write_report(gather(directory, quirks), out or directory, published, samples)
-        manifest = read_json(directory / "run.json")
+        manifest = read_manifest(directory)
         if out is None:
             manifest["steps"]["analyze"] = {"settings": {}, "page": PAGE}
             if command_line and command_line not in manifest["commands"]:
@@ -77,5 +78,5 @@ def analyze_several(
 
 def _names(directories: Sequence[Path]) -> list[str]:
     """The models' names, with their directory where two have the same."""
-    models = [read_json(directory / "run.json")["model"] for directory in directories]
+    models = [read_manifest(directory)["model"] for directory in directories]
     return [f"{m} ({d})" if models.count(m) > 1 else m for m, d in zip(models, directories, strict=True)]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from thinkedit.artifacts.adapter import write_adapter
 from thinkedit.artifacts.card import base_name, figures_table, hub_id, model_card, reproduce_record
 from thinkedit.artifacts.checkpoint import CARD, MARK, EditedModel, as_json, check_target
+from thinkedit.direction_quality import warning
 from thinkedit.directions import check_origin, read_stored
 from thinkedit.edit import Edit, edit_record, make_edit
 from thinkedit.errors import ThinkEditError, UsageError
@@ -23,6 +24,7 @@ from thinkedit.files import content_hash, read_json, whole_directory, write_json
 from thinkedit.heads import chosen_heads
 from thinkedit.models import default_heads
 from thinkedit.named_heads import Head, check_heads, published_heads
+from thinkedit.pipeline.documents import as_written
 from thinkedit.pipeline.run import Run, versions
 
 REPRODUCE = "reproduce.json"
@@ -51,8 +53,10 @@ def build_edit(run: Run, heads: Sequence[Head] | None, count: int | None, streng
     vectors = attn_vectors(run, direction)
     if heads is None:
         run.needs("heads", "heads")
-        rows = read_json(run.directory / "heads.json")
-        ranking = [((row["layer"], row["head"]), row["contribution"]) for row in rows]
+        path = run.directory / "heads.json"
+        rows = read_json(path)
+        with as_written(path):
+            ranking = [((int(row["layer"]), int(row["head"])), float(row["contribution"])) for row in rows]
         heads = chosen_heads(ranking, count or default_heads(run.source.name, run.shape))
     check_heads(heads, run.shape.layers, run.shape.heads)
     return make_edit(heads, vectors, run.shape.head_dim, strength)
@@ -71,6 +75,13 @@ def attn_vectors(run: Run, path: Path | None) -> NDArray[np.float32]:
         raise UsageError(f"{path} is an {control} direction, but an edit takes the attn direction out.")
     check_origin(vectors.shape, about, run.shape.layers, run.shape.hidden, run.fingerprint, run.source.name)
     return vectors
+
+
+def _doubt(run: Run, path: Path | None) -> str | None:
+    """What speaks against the direction; a published file says nothing about it."""
+    if path is not None and path.suffix != ".safetensors":
+        return None
+    return warning(read_stored(path or run.directory / "direction-attn.safetensors")[2], "attn")
 
 
 def edit_heads(
@@ -95,6 +106,8 @@ def edit_heads(
         check_heads(heads, run.shape.layers, run.shape.heads)
     made_edit = build_edit(run, heads, n_heads, strength, direction)
     out = to or run.directory / ("adapter" if adapter else "edited")
+    if doubt := _doubt(run, direction):
+        run.progress.say(doubt)
     title = "writing the adapter" if adapter else "writing the edited model"
     with run.progress.work(title, 1, "adapter" if adapter else "model") as advance:
         write = _write_adapter if adapter else _write_model
@@ -188,9 +201,11 @@ def edit_summary(directory: Path, heads: Sequence[Head], strengths: set[float]) 
 def current_edit(run: Run) -> Edit:
     """The edit that `edit.json` of this run describes. Raises where its direction is no longer what it was."""
     entry = run.needs("edit", "edit")
-    value = read_json(run.directory / "edit.json")
-    heads = [(int(layer), int(head)) for layer, head in value["heads"]]
-    made = build_edit(run, heads, None, float(value["strength"]), edit_direction(run))
+    path = run.directory / "edit.json"
+    value = read_json(path)
+    with as_written(path):
+        heads, strength = [(int(layer), int(head)) for layer, head in value["heads"]], float(value["strength"])
+    made = build_edit(run, heads, None, strength, edit_direction(run))
     if edit_hash(made) != entry["identity"]:
         raise ThinkEditError(f"The direction has changed since the edit was made. Make it again: {run.command('edit')}")
     return made

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from thinkedit.edit import Edit, random_direction, random_heads
+from thinkedit.engines.base import UNTREATED, Treatment
 from thinkedit.errors import UsageError
-from thinkedit.generation import Label
+from thinkedit.generation import Inquiry, Label
 from thinkedit.pipeline.edit import build_edit, current_edit, edit_direction, edit_hash
 from thinkedit.pipeline.generate import slug, source_of
 from thinkedit.pipeline.run import Run
@@ -48,29 +49,29 @@ def evaluate(
     engine = run.engine("editing") if edited else run.engine()
     responder = run.responder(engine, max_tokens, defaults.forced_tokens)
     total = samples * len(arms) * sum(len(questions) for questions in loaded.values())
+    inquiries: dict[tuple[str, str], Inquiry] = {}
+    for arm, edit in arms.items():
+        treatment = Treatment(edit=edit) if edit else UNTREATED
+        for name, questions in loaded.items():
+            task = get_task(name, columns)
+            shaping = {"edit": edit_hash(edit) if edit else None, "source": source_of(name, split)}
+            file = run.record_file(
+                "evaluate",
+                f"{slug(task.name)}-{arm.replace(' ', '-')}",
+                max_tokens,
+                defaults.forced_tokens,
+                task.name,
+                **shaping,
+            )
+            label = Label(run.source.name, edit=None if edit is None else arm)
+            inquiries[task.name, arm] = Inquiry(task, questions, samples, label, file, treatment)
+    with run.progress.work(f"evaluation: {', '.join(loaded)}, {len(arms)} models", total, "response") as advance:
+        answered = responder.answer_all(list(inquiries.values()), advance)
     result: dict[str, dict[str, list[Record]]] = {}
     files: dict[str, Any] = {}
-    try:
-        with run.progress.work(f"evaluation: {', '.join(loaded)}, {len(arms)} models", total, "response") as advance:
-            for arm, edit in arms.items():
-                engine.apply(edit)
-                for name, questions in loaded.items():
-                    task = get_task(name, columns)
-                    shaping = {"edit": edit_hash(edit) if edit else None, "source": source_of(name, split)}
-                    file = run.record_file(
-                        "evaluate",
-                        f"{slug(task.name)}-{arm.replace(' ', '-')}",
-                        max_tokens,
-                        defaults.forced_tokens,
-                        task.name,
-                        **shaping,
-                    )
-                    label = Label(run.source.name, edit=None if edit is None else arm)
-                    records = responder.answer(task, questions, samples, label, file, advance)
-                    result.setdefault(task.name, {})[arm] = records
-                    files[f"{task.name}|{arm}"] = run.file_entry(file, records, samples)
-    finally:
-        engine.apply(None)
+    for ((name, arm), inquiry), records in zip(inquiries.items(), answered, strict=True):
+        result.setdefault(name, {})[arm] = records
+        files[f"{name}|{arm}"] = run.file_entry(inquiry.file, records, samples)
     settings = {
         "datasets": list(datasets),
         "split": split,

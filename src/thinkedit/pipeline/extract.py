@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from thinkedit.activations import Activations, Example, compute_activations, make_example
+from thinkedit.direction_quality import Quality, direction_quality
 from thinkedit.directions import Direction, Split, published_direction, split_by_length, thinking_direction
 from thinkedit.engines.base import Control
 from thinkedit.errors import ThinkEditError
@@ -27,6 +28,7 @@ class Extraction:
     split: Split
     responses: int
     left_out: dict[str, int]
+    quality: dict[Control, Quality]
 
 
 def extract(
@@ -43,7 +45,7 @@ def extract(
     Reads the probe of this run, or a file of `responses` made elsewhere. `every` reads all closed thoughts, not only
     the short and the long ones.
     """
-    records = read_responses(responses, run.chat) if responses else _probe(run)
+    records = read_responses(responses, run.chat, run.shape.vocabulary) if responses else _probe(run)
     examples, left_out = _examples(records, run)
     if not examples:
         raise _nothing_left(left_out, run)
@@ -73,8 +75,11 @@ def extract(
         "long": str(len(split.long)),
         "quirks": str(run.options.published_quirks),
     }
+    quality: dict[Control, Quality] = {}
     for control in means:
-        directions[control] = Direction(difference(means[control], split), control, described)
+        vectors = difference(means[control], split)
+        quality[control] = direction_quality(means[control], split, activations.thinking_tokens)
+        directions[control] = Direction(vectors, control, described | quality[control].about())
         directions[control].save(run.directory / f"direction-{control}.safetensors")
     settings = {
         "responses": str(responses) if responses else None,
@@ -92,9 +97,10 @@ def extract(
         left_out=dict(left_out),
         short=split.short.tolist(),
         long=split.long.tolist(),
+        quality={control: asdict(found) for control, found in quality.items()},
         identity={control: tensor_hash(direction.vectors) for control, direction in directions.items()},
     )
-    return Extraction(directions, activations, split, len(records), dict(left_out))
+    return Extraction(directions, activations, split, len(records), dict(left_out), quality)
 
 
 def _probe(run: Run) -> list[Record]:

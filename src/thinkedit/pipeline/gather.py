@@ -10,6 +10,7 @@ from thinkedit.errors import ThinkEditError
 from thinkedit.files import read_json
 from thinkedit.metrics import published_lengths
 from thinkedit.models import TINY
+from thinkedit.pipeline.documents import as_written, read_manifest
 from thinkedit.records import Record, read_entries
 from thinkedit.report import Evidence
 from thinkedit.report.evidence import BASE
@@ -44,7 +45,12 @@ def find_evidence(paths: Iterable[Path]) -> list[Path]:
 
 def gather(directory: Path, quirks: bool = False) -> Evidence:
     """Everything that the steps of a run, or an import, have left. `quirks` counts lengths as the published scripts do."""
-    manifest = read_json(directory / "run.json")
+    manifest = read_manifest(directory)
+    with as_written(directory):
+        return _gathered(directory, manifest, quirks)
+
+
+def _gathered(directory: Path, manifest: dict[str, Any], quirks: bool) -> Evidence:
     steps: dict[str, Any] = manifest["steps"]
 
     def records(step: str) -> list[Record]:
@@ -120,6 +126,7 @@ def _direction(directory: Path, entry: dict[str, Any] | None, model: str) -> dic
         "long_count": len(entry["long"]),
         "responses": entry["responses"],
         "left_out": entry["left_out"],
+        "quality": entry.get("quality", {}),
         "norms": {control: found.vectors.norm(dim=1).tolist() for control, found in directions.items()},
     }
     planted = _planted(model)

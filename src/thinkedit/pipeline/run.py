@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from thinkedit.chat import Chat, PromptStyle
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.files import LOCK, content_hash, exclusive, read_json, write_json
-from thinkedit.models import TINY, WEIGHT_FILES, ModelSource, Shape, find_model, load_tokenizer, read_shape
+from thinkedit.files import LOCK, content_hash, exclusive, write_json
+from thinkedit.models import (
+    TINY,
+    WEIGHT_FILES,
+    ModelSource,
+    Shape,
+    find_model,
+    load_tokenizer,
+    read_generation_config,
+    read_shape,
+)
 from thinkedit.pipeline.defaults import Defaults, defaults_for
+from thinkedit.pipeline.documents import read_manifest
 from thinkedit.pipeline.machine import Machine, MachineOptions
 from thinkedit.progress import Progress, Silent
 from thinkedit.records import Record, RecordFile, read_entries
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from thinkedit.artifacts.checkpoint import Checkpoint
-    from thinkedit.engines.base import Ability, Engine, Sampling
+    from thinkedit.engines.base import Ability, Engine, Fleet, Sampling
     from thinkedit.generation import Responder
     from thinkedit.grading import Grader
 
@@ -75,7 +85,7 @@ class Run:
     def __enter__(self) -> "Run":
         name = self._given_model
         if name is None and self._given_out is not None and (self._given_out / "run.json").is_file():
-            name = read_json(self._given_out / "run.json")["model"]
+            name = read_manifest(self._given_out)["model"]
         weights = self.options.machine.engine != "openai" and not self.options.machine.base_url
         self.source: ModelSource = find_model(name or TINY, weights)
         self.directory = self._given_out or Path("runs") / self.source.slug
@@ -99,7 +109,7 @@ class Run:
     def _open_manifest(self) -> dict[str, Any]:
         path = self.directory / "run.json"
         if path.is_file():
-            manifest = read_json(path)
+            manifest = read_manifest(self.directory)
             made_for = str(manifest.get("fingerprint"))
             if made_for != self.fingerprint:
                 raise ThinkEditError(
@@ -185,7 +195,7 @@ class Run:
         self._exit.callback(made.close)
         return made
 
-    def engine(self, *abilities: "Ability") -> "Engine":
+    def engine(self, *abilities: "Ability") -> "Engine | Fleet":
         return self.machine.engine(*abilities)
 
     @cached_property
@@ -196,8 +206,7 @@ class Run:
 
     @cached_property
     def _generation_config(self) -> dict[str, Any]:
-        path = self.source.path / "generation_config.json"
-        return read_json(path) if path.is_file() else {}
+        return read_generation_config(self.source.path)
 
     def _end_ids(self) -> list[int]:
         named = self._generation_config.get("eos_token_id")
@@ -228,7 +237,7 @@ class Run:
             raise UsageError(f"The cap must be at least one token, not {max_tokens}.")
         return chosen
 
-    def responder(self, engine: "Engine", max_tokens: int, forced_tokens: int) -> "Responder":
+    def responder(self, engine: "Engine | Fleet", max_tokens: int, forced_tokens: int) -> "Responder":
         from thinkedit.generation import Responder
 
         return Responder(

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from thinkedit.direction_quality import warning
 from thinkedit.directions import Direction, check_fits, load_direction
-from thinkedit.engines.base import Control
+from thinkedit.engines.base import Control, Treatment
 from thinkedit.errors import UsageError
-from thinkedit.generation import Label
+from thinkedit.generation import Inquiry, Label
 from thinkedit.pipeline.defaults import HARD_STEERING_TOKENS, SCAN_ALPHAS
 from thinkedit.pipeline.generate import slug, source_of
 from thinkedit.pipeline.run import Run, tensor_hash
@@ -47,33 +47,32 @@ def steer(
         for control in controls
         for setting in (scan(control, alphas, chosen) if each else sweep(control, alphas, chosen, run.shape.layers))
     ]
-    engine = run.engine("steering")
-    responder = run.responder(engine, max_tokens, defaults.forced_tokens)
-    records: list[Record] = []
-    files: dict[str, Any] = {}
+    responder = run.responder(run.engine("steering"), max_tokens, defaults.forced_tokens)
+    inquiries = []
+    for setting in settings:
+        file = run.record_file(
+            "steer",
+            f"{slug(task.name)}-{setting.name}",
+            max_tokens,
+            defaults.forced_tokens,
+            task.name,
+            source=source_of(dataset, split),
+            direction=tensor_hash(directions[setting.control].vectors),
+            control=setting.control,
+            alpha=setting.alpha,
+            layers=setting.layers,
+        )
+        label = Label(run.source.name, setting.control, setting.alpha, setting.layer)
+        treatment = Treatment(setting.biases(directions[setting.control]))
+        inquiries.append(Inquiry(task, questions, 1, label, file, treatment))
     title = f"{'layer scan' if each else 'steering'}: {task.name}, {len(settings)} settings"
-    try:
-        with run.progress.work(title, len(settings) * len(questions), "response") as advance:
-            for setting in settings:
-                engine.steer(setting.biases(directions[setting.control]))
-                file = run.record_file(
-                    "steer",
-                    f"{slug(task.name)}-{setting.name}",
-                    max_tokens,
-                    defaults.forced_tokens,
-                    task.name,
-                    source=source_of(dataset, split),
-                    direction=tensor_hash(directions[setting.control].vectors),
-                    control=setting.control,
-                    alpha=setting.alpha,
-                    layers=setting.layers,
-                )
-                label = Label(run.source.name, setting.control, setting.alpha, setting.layer)
-                answered = responder.answer(task, questions, 1, label, file, advance)
-                records += answered
-                files[f"{task.name}|{setting.name}"] = run.file_entry(file, answered, 1)
-    finally:
-        engine.steer(None)
+    with run.progress.work(title, len(settings) * len(questions), "response") as advance:
+        answered = responder.answer_all(inquiries, advance)
+    files = {
+        f"{task.name}|{setting.name}": run.file_entry(inquiry.file, made, 1)
+        for setting, inquiry, made in zip(settings, inquiries, answered, strict=True)
+    }
+    records = [record for made in answered for record in made]
     asked = {"dataset": dataset, "split": split, "limit": limit, "layers": layers, "max_tokens": max_tokens}
     hashes = {control: tensor_hash(found.vectors) for control, found in directions.items()}
     shared = [asked, run.shaping(), str(direction)]
@@ -90,4 +89,6 @@ def find_direction(run: Run, control: Control, path: Path | None = None) -> Dire
     if found.control != control:
         raise UsageError(f"{path} is an {found.control} direction, but --control {control} is asked for.")
     check_fits(found, run.shape.layers, run.shape.hidden, run.fingerprint, run.source.name)
+    if doubt := warning(found.about, control):
+        run.progress.say(doubt)
     return found

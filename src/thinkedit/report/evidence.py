@@ -25,7 +25,8 @@ class Evidence:
     `contributions` is [layers, heads]; `edited_heads` are 0-based (layer, head) pairs.
     `direction` and `edit` are free-form figures shown as they are, with these keys understood where present:
     direction: `short_count`, `long_count`, `rule` (what counts as short and long), `norms` {control: [layers]},
-    `planted_cosine` {control: [layers]}; edit: `strength`, `share_of_weights`, `residual`.
+    `quality` {control: figures and flags}, `planted_cosine` {control: [layers]}; edit: `strength`, `share_of_weights`,
+    `residual`.
     `commands` are the command lines that make the same run again.
     """
 

@@ -70,12 +70,16 @@ def to_rich(table: Table) -> "rich.table.Table":
     from rich import box
     from rich.text import Text
 
-    out = rich.table.Table(title=table.title, caption=table.note, box=box.SIMPLE_HEAD)
+    from thinkedit.plain_text import printable
+
+    out = rich.table.Table(
+        title=Text(printable(table.title)), caption=Text(printable(table.note)) if table.note else None, box=box.SIMPLE_HEAD
+    )
     out.title_justify = out.caption_justify = "left"
     for place, column in enumerate(table.columns):
-        out.add_column(Text(column), justify="left" if place < table.labels else "right", overflow="fold")
+        out.add_column(Text(printable(column)), justify="left" if place < table.labels else "right", overflow="fold")
     for row in table.rows:
-        out.add_row(*(Text(str(cell)) for cell in row))
+        out.add_row(*(Text(printable(str(cell))) for cell in row))
     return out
 
 

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from thinkedit.errors import ThinkEditError, UsageError
+from thinkedit.plain_text import is_text
 from thinkedit.tasks.base import Form, Question, Task
 from thinkedit.tasks.selection import Selection, select
 
@@ -78,4 +79,7 @@ def load_questions(
     questions = task.load(split, Path(data_dir) if data_dir is not None else None)
     if not questions:
         raise ThinkEditError(f"{task.name} ({split}) holds no questions.")
+    for question in questions:
+        if not is_text(question.id + question.text + question.gold):
+            raise ThinkEditError(f"{task.name}: {question.id!r} holds half of a surrogate pair, which is no character.")
     return select(questions, limit, task.name)
