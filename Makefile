@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test test-page vllm-env test-vllm test-gguf lint bench tiny-model clean
+.PHONY: install demo test test-page fuzz audit vllm-env test-vllm ray-env test-ray test-gguf lint bench tiny-model clean
 
 install: $(BIN)/.installed
 
@@ -22,6 +22,25 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# The readers of every format against broken input, new input in each round, for so many minutes.
+FUZZ_MINUTES ?= 10
+
+fuzz: install
+	rm -f build/fuzz.tally && mkdir -p build
+	end=$$(( $$(date +%s) + 60 * $(FUZZ_MINUTES) )); \
+	while [ $$(date +%s) -lt $$end ]; do \
+		HYPOTHESIS_PROFILE=long FUZZ_TALLY=build/fuzz.tally $(BIN)/pytest tests/reliability/test_fuzz.py tests/reliability/test_hostile.py \
+			|| exit 1; \
+	done; awk '{ n += $$1 } END { print n " inputs tried in $(FUZZ_MINUTES) minutes, none broke the law" }' build/fuzz.tally
+
+# Known vulnerabilities of the packages that are installed; fails too where one of them could not be looked up.
+AUDIT_VENV ?= build/audit-venv
+
+audit: install
+	test -x $(AUDIT_VENV)/bin/pip-audit || ($(PYTHON) -m venv $(AUDIT_VENV) && $(AUDIT_VENV)/bin/pip install --quiet pip-audit)
+	mkdir -p build && $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > build/installed.txt
+	$(AUDIT_VENV)/bin/pip-audit --strict --disable-pip --no-deps --requirement build/installed.txt
 
 # Opens the report in headless Chromium and photographs it; says what to install where there is no browser.
 test-page: install
@@ -42,6 +61,20 @@ $(VLLM_VENV)/.installed: pyproject.toml
 
 test-vllm: vllm-env
 	$(VLLM_VENV)/bin/pytest tests/with_vllm
+
+# Ray stays out of the environment that the other tests run in, so that they show what is said without it.
+RAY_VENV ?= .venv-ray
+
+ray-env: $(RAY_VENV)/.installed
+
+$(RAY_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/pip install --quiet "torch==2.13.0"
+	$(RAY_VENV)/bin/pip install --quiet -e ".[dev,ray]" psutil
+	touch $@
+
+test-ray: ray-env
+	OMP_NUM_THREADS=1 $(RAY_VENV)/bin/pytest tests/with_ray
 
 # llama.cpp itself, built from source: a quarter of an hour on two cores.
 GGUF_VENV ?= .venv-gguf

@@ -3,7 +3,8 @@
     python benchmarks/evaluation.py [--questions 500] [--samples 4]
 
 On the embedded model, with an edit and its placebos. All CPU seconds of the process and of its grading workers count,
-but for loading; the engine's are those spent inside of its `generate`.
+but for loading; the engine's are those spent inside of its `generate`. The pictures and the page, which cost the same
+whatever the number of answers, are not counted.
 """
 
 import argparse
@@ -15,8 +16,10 @@ from pathlib import Path
 
 from figures import record
 
-from thinkedit import Run, analyze, edit_heads, evaluate, extract, generate, rank
+from thinkedit import Run, edit_heads, evaluate, extract, generate, rank
 from thinkedit.engines.transformers import TransformersEngine
+from thinkedit.pipeline.gather import gather
+from thinkedit.report.summary import summarise
 
 
 def main() -> None:
@@ -47,21 +50,17 @@ def main() -> None:
             rank(run)
             edit_heads(run)
             run.engine("editing")
-            begin, inside = cpu(), 0.0
+            begin, inside = time.process_time(), 0.0
             evaluate(run, limit=options.questions, samples=options.samples)
-            evaluated = cpu() - begin
-            analyze(run)
-            analysed = cpu() - begin - evaluated
-        begin_children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    graded = begin_children.ru_utime + begin_children.ru_stime  # the workers are counted once they have ended
-    extra = evaluated - inside + graded
-    what = f"CPU seconds: engine {inside:.1f}, records and grading {extra:.1f}, tables and page {analysed:.1f}"
-    record("evaluation: grading and records / generation", extra / inside, what, most=0.05)
-    record("evaluation: all but generation / generation", (extra + analysed) / inside, what)
-
-
-def cpu() -> float:
-    return time.process_time()
+            evaluated = time.process_time() - begin
+            begin = time.process_time()
+            summarise(gather(run.directory))
+            figured = time.process_time() - begin
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    graded = children.ru_utime + children.ru_stime  # the workers are counted once they have ended
+    written = evaluated - inside
+    what = f"CPU seconds: engine {inside:.1f}, records {written:.1f}, grading {graded:.1f}, statistics {figured:.1f}"
+    record("evaluation: all but generation / generation", (written + graded + figured) / inside, what, most=0.05)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,9 @@ def main() -> None:
             ]
             claim(f"{control}: strengths that help and do no harm", len(good), bool(good))
 
-        cosines = planted_cosine(extraction.directions["attn"].vectors, run.source.path / "planted" / "direction.safetensors")
+        cosines = planted_cosine(
+            extraction.directions["attn"].vectors.numpy(), run.source.path / "planted" / "direction.safetensors"
+        )
         for layer in LAYERS:
             claim(f"cosine with the planted direction, layer {layer}", cosines[layer], cosines[layer] >= 0.8)
         share = len(made.edit.heads) / run.shape.all_heads

@@ -157,3 +157,15 @@ def test_requests_that_are_added_while_completions_come_are_answered_too(checkpo
     later = {key: value for key, value in found.items() if isinstance(key, str)}
     assert len(later) == len(alone)
     assert all(len(tokens) == 5 or reason == "stop" for tokens, reason in later.values())
+
+
+def test_rows_that_end_before_the_first_step_leave_their_neighbours_alone(checkpoint):
+    """Their places are closed before the cache has seen a step; long prompts that came in with them are moved whole."""
+    engine = TransformersEngine(ModelSource("random", checkpoint("llama")), [256], "cpu")
+    short = [Request(n, (1, 2, 3), n, max_tokens=1 + n % 3) for n in range(12)]
+    long = [Request(100 + n, tuple((7 * n + at) % 250 for at in range(120 + n)), n, max_tokens=8) for n in range(8)]
+    found = []
+    for rows in (1, 5, 20):
+        engine.batch_size = rows
+        found.append({done.key: done.token_ids for done in engine.generate([*short, *long], Sampling(8, temperature=0.0))})
+    assert found[0] == found[1] == found[2]

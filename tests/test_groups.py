@@ -1,5 +1,7 @@
 """Rows of a batch close up without leaving their groups, and groups cover what they must."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,8 +39,9 @@ def test_groups_reach_to_their_longest_row_and_merging_never_wastes_more_than_it
         row += group.rows
     read = [sum(group.rows * group.longest for group in some) for some in (groups, joined)]
     assert 0 <= read[1] - read[0] <= worth * (len(groups) - len(joined))
-    for a, b in zip(joined, joined[1:], strict=False):
-        assert min(a.rows if a.longest < b.longest else b.rows, 99) * abs(a.longest - b.longest) >= worth
+    for a, b in pairwise(joined):
+        shorter = a if a.longest < b.longest else b
+        assert shorter.rows * abs(a.longest - b.longest) >= worth
 
 
 def test_empty_groups_fall_away():

@@ -208,7 +208,7 @@ def load_model(source: ModelSource, device: "torch.device", dtype: str | None = 
         if not torch.isfinite(parameter).all():  # attention may hide it from a short probe
             raise ThinkEditError(
                 f"{source.name} holds infinities or NaN in {name}: its weights are broken, or its numbers do not fit "
-                f"{str(parameter.dtype).removeprefix('torch.')}.\nFetch the model again; `thinkedit doctor` names all such tensors."
+                f"{str(parameter.dtype).removeprefix('torch.')}.\nFetch it again; `thinkedit doctor` names all such tensors."
             )
     return model.eval().requires_grad_(False)
 

@@ -1,7 +1,7 @@
 """One generated answer as a record: what was asked, what came back, how long it thought, whether it was right."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -56,11 +56,15 @@ class Record:
     def key(self) -> tuple[str, int]:
         return self.question_id, self.sample
 
+    def as_dict(self) -> dict[str, Any]:
+        """The fields in order; the lists are the record's own (dataclasses.asdict would copy every token)."""
+        return {name: getattr(self, name) for name in FIELDS}
+
     def graded(self, answer: str | None, correct: bool | None, verdict: str) -> "Record":
         return replace(self, answer=answer, correct=correct, verdict=verdict)
 
 
-FIELDS = {field.name for field in fields(Record)}
+FIELDS = tuple(field.name for field in fields(Record))
 STATUSES = get_args(Status)
 
 
@@ -134,7 +138,7 @@ class RecordFile:
         fresh = list(records)
         if not fresh:
             return
-        append_json_lines(self.path, (asdict(record) for record in fresh))
+        append_json_lines(self.path, (record.as_dict() for record in fresh))
         self.records += fresh
 
 

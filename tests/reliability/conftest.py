@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 settings.register_profile("short", max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=SLOW)
-settings.register_profile("long", max_examples=1500, deadline=None, print_blob=True, suppress_health_check=SLOW)
+settings.register_profile("long", max_examples=500, deadline=None, print_blob=True, suppress_health_check=SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 

@@ -19,10 +19,12 @@ from thinkedit.files import LONGEST_LINE, read_json, read_json_lines
 from thinkedit.pipeline.analyze import analyze_directory
 from thinkedit.pipeline.documents import read_manifest
 from thinkedit.pipeline.edit import build_edit, current_edit
+from thinkedit.pipeline.gather import gather
 from thinkedit.pipeline.heads import rank
 from thinkedit.pipeline.run import Run
 from thinkedit.pipeline.steer import find_direction
 from thinkedit.records import Record, read_records
+from thinkedit.report.summary import summarise
 from thinkedit.report.table import Table, to_rich
 
 SHORT = ("--limit", 2, "--max-tokens", 4)
@@ -300,8 +302,7 @@ def use(directory):
 
     return [
         lambda: read_manifest(directory),
-        lambda: analyze_directory(directory),
-        lambda: with_run(rank),
+        lambda: summarise(gather(directory)),
         lambda: with_run(current_edit),
         lambda: with_run(lambda run: build_edit(run, None, 1, 1.0, None)),
         lambda: with_run(lambda run: [find_direction(run, control) for control in CONTROLS]),
@@ -310,7 +311,7 @@ def use(directory):
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 @given(data=st.data())
-@settings(max_examples=max(5, settings().max_examples // 12))  # each one reads a run and writes a report
+@settings(max_examples=max(5, settings().max_examples // 12))  # each one goes through a run's steps
 def test_documents_with_other_content(whole_run, spoiled, name, data):
     for document in DOCUMENTS:
         shutil.copyfile(whole_run / document, spoiled / document)

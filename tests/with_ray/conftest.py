@@ -12,6 +12,7 @@ import pytest
 # Read by Ray when it is imported: loopback alone, a token, no reports.
 os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # where the nodes find the engines with faults
 
 
 class Nodes:

@@ -13,8 +13,8 @@ from thinkedit.engines.base import UNTREATED, Request, Sampling, Treatment
 from thinkedit.errors import ThinkEditError
 from thinkedit.records import read_records
 
-QUESTIONS = 1500
-PROBE = ("generate", "--limit", QUESTIONS, "--batch-size", 16)
+QUESTIONS = 700
+PROBE = ("generate", "--limit", QUESTIONS, "--batch-size", 32)
 RUN = ("run", "--quick", "--probes", 300, "--questions", 24, "--n-samples", 2)
 
 
@@ -92,7 +92,7 @@ def test_a_node_that_is_removed_costs_nothing_but_time(nodes, start, tmp_path):
 
 def test_a_killed_driver_goes_on_with_other_workers_and_without_any(nodes, start, finish, plain_run, tmp_path):
     out = tmp_path / "run"
-    for workers, least in ((2, 100), (1, 400)):
+    for workers, least in ((2, 100), (1, 300)):
         process = start(*PROBE, "--out", out, "--ray", nodes.address, "--ray-workers", workers)
         wait_for(lambda least=least: lines_in(out) > least)
         process.kill()
@@ -127,30 +127,32 @@ def test_more_workers_than_this_machine_has_room_for_are_refused(finish, tmp_pat
     assert "There is room for" in finish(*PROBE, "--out", tmp_path / "run", "--ray", "--ray-workers", 500, code=2)
 
 
+@pytest.fixture(scope="module")
+def cluster(nodes):
+    from thinkedit.engines.ray_cluster import Cluster
+
+    made = Cluster(nodes.address, "cpu")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fleet(cluster):
+    from thinkedit.engines.ray import RayFleet
+    from thinkedit.engines.ray_cluster import Division
+
+    made = []
+
+    def make(engine, workers=2, say=lambda _line: None):
+        made.append(RayFleet(cluster, Division(workers, 1, 0), engine, 8, say))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
 class TestTheFleet:
-    @pytest.fixture(scope="class")
-    def cluster(self, nodes):
-        from thinkedit.engines.ray_cluster import Cluster
-
-        made = Cluster(nodes.address, "cpu")
-        yield made
-        made.close()
-
-    @pytest.fixture
-    def fleet(self, cluster):
-        from thinkedit.engines.ray import RayFleet
-        from thinkedit.engines.ray_cluster import Division
-
-        made = []
-
-        def make(engine, workers=2, say=lambda _line: None):
-            made.append(RayFleet(cluster, Division(workers, 1, 0), engine, 8, say))
-            return made[-1]
-
-        yield make
-        for one in made:
-            one.close()
-
     def parts(self, treatments, count=40):
         return [(t, deque(Request(i, (1, 5, 6, 9), i) for i in range(count))) for t in treatments]
 

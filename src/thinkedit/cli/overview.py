@@ -6,6 +6,7 @@ That page is made of this table alone, without the parser, which takes longer to
 GROUPS = {
     "Everything": {
         "doctor": ("checking", "what will work with a model, before a run"),
+        "plan": ("scale", "which GPUs, how much disk and how many hours a run will need"),
         "run": ("steps", "the whole method, from probe to report; goes on where it stopped"),
     },
     "Step by step": {

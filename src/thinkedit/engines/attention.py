@@ -47,9 +47,8 @@ class KeyValueCache:
                 new[:r, :, :c] = old[:r, :, :c]
                 tensors[layer] = new
 
-    def move(self, sources: Tensor, targets: Tensor) -> None:
-        """Copies rows `sources` over rows `targets`, all at once."""
-        span = max(group.longest for group in self.groups) + 1
+    def move(self, sources: Tensor, targets: Tensor, span: int) -> None:
+        """Copies the first `span` positions of rows `sources` over rows `targets`, all at once."""
         for tensors in (self.keys, self.values):
             for tensor in tensors:
                 tensor[targets, :, :span] = tensor[sources, :, :span]

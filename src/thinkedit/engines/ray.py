@@ -59,7 +59,8 @@ class RayFleet:
     def complete(self, parts: Sequence[Part], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
         schedule = Schedule(parts)
         for actor in self.actors:
-            schedule.join(actor)
+            if actor.place:
+                schedule.join(actor)
         try:
             while not schedule.finished:
                 for actor in [actor for actor in self.actors if actor.place]:
@@ -92,8 +93,8 @@ class RayFleet:
             group = placement_group([{"CPU": 1, "GPU": 1}] * division.gpus, strategy="PACK")
             strategy = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
             options = {"num_cpus": 0, "num_gpus": 0, "scheduling_strategy": strategy}
-        handle = ray.remote(Worker).options(**options).remote(self.make, division.cpus)  # type: ignore[attr-defined]
-        return _Actor(handle, group, calls=[handle.open.remote()])
+        handle = ray.remote(Worker).options(**options).remote()  # type: ignore[attr-defined]
+        return _Actor(handle, group, calls=[handle.open.remote(self.make, division.cpus)])
 
     def _stop(self, actor: _Actor) -> None:
         import ray
@@ -135,12 +136,12 @@ class RayFleet:
                 continue
             actor.calls.pop(0)
             if isinstance(result, Place):
-                self._welcome(actor, result)
+                self._welcome(actor, result, schedule)
             else:
                 done += [(actor, *one) for one in result]
         return iter(done)
 
-    def _welcome(self, actor: _Actor, place: Place) -> None:
+    def _welcome(self, actor: _Actor, place: Place, schedule: Schedule | None) -> None:
         if place.version != version("thinkedit"):
             raise ThinkEditError(
                 f"The worker on {place.host} has thinkedit {place.version}, but this is {version('thinkedit')}. "
@@ -148,6 +149,8 @@ class RayFleet:
             )
         actor.place = place
         self.failed_starts = 0
+        if schedule:
+            schedule.join(actor)
 
     def _needs(self) -> str:
         division = self.division
@@ -187,10 +190,7 @@ class RayFleet:
         if log not in self._shown:
             self._shown.add(log)
             self.say(log)
-        fresh = self._start()
-        self.actors[self.actors.index(actor)] = fresh
-        if schedule:
-            schedule.join(fresh)
+        self.actors[self.actors.index(actor)] = self._start()
 
     def _log(self, actor: _Actor, error: Exception) -> str:
         """Why Ray thinks that a worker was lost, and the last lines that it wrote where its machine can still be asked."""

@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -63,6 +64,13 @@ def check_installed() -> None:
         raise ThinkEditError('--ray needs Ray, which is not installed: pip install "thinkedit[ray]".\nOr leave --ray out.')
 
 
+def _check_listening(address: str) -> None:
+    """Raises OSError where nobody listens at HOST:PORT, for which Ray would wait for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 class Cluster:
     """A connection to Ray. A local one listens on loopback alone, behind a token, without dashboard and usage reports."""
 
@@ -83,6 +91,7 @@ class Cluster:
         import ray
 
         try:
+            _check_listening(address)
             ray.init(**settings, log_to_driver=False, logging_level=logging.FATAL)
         except Exception as error:  # Ray fails in many ways; the first line says which
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -30,21 +30,20 @@ class Place:
 
 
 class Worker:
-    """Holds the engine that `make` gives. `threads` is the number of CPU cores that Ray reserved for it."""
+    """Holds one engine. Nothing is done in the constructor, so that what goes wrong comes back as it was raised."""
 
-    def __init__(self, make: Callable[[], Engine], threads: int) -> None:
-        self.make, self.threads = make, threads
+    def __init__(self) -> None:
         self.queue: deque[Request] = deque()
         self.at_work: Iterator[Completion] | None = None
         self.unanswered = 0
 
-    def open(self) -> Place:
-        """Loads the engine. Apart from the constructor, so that what goes wrong comes back as it was raised."""
+    def open(self, make: Callable[[], Engine], threads: int) -> Place:
+        """Loads the engine that `make` gives. `threads` is the number of CPU cores that Ray reserved for this worker."""
         import ray
         import torch
 
-        torch.set_num_threads(self.threads)
-        self.engine = self.make()
+        torch.set_num_threads(threads)
+        self.engine = make()
         log = os.readlink("/proc/self/fd/2") if os.path.exists("/proc/self/fd/2") else None
         node = ray.get_runtime_context().get_node_id()
         engine = self.engine

@@ -263,7 +263,7 @@ class _Batch:
             here, there = torch.tensor([targets, sources], device=self.engine.device)
             for tensor in state.tensors():
                 tensor[here] = tensor[there]
-            self.cache.move(there, here)
+            self.cache.move(there, here, self.longest)  # rows that have just come in count too
             moved = [self.requests[source] for source in sources]
             for target, request in zip(targets, moved, strict=True):
                 self.requests[target] = request

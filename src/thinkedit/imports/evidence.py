@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def _write_records(piece: Piece, directory: Path) -> dict[str, Any]:
     safe = "".join(c if c.isalnum() or c in "-._+" else "-" for c in name)
     path = directory / FOLDERS[piece.role] / f"{safe}.jsonl"
     with whole_file(path) as temporary:
-        append_json_lines(temporary, (asdict(record) for record in piece.records))
+        append_json_lines(temporary, (record.as_dict() for record in piece.records))
     samples = 1 + max((record.sample for record in piece.records), default=0)
     return {"path": str(path.relative_to(directory)), "samples": samples, "only": None}
 

@@ -9,6 +9,13 @@ from thinkedit.errors import ThinkEditError
 from thinkedit.files import read_json
 
 MANIFEST = "run.json"
+# What other steps take from the entry of a step.
+NEEDED = {
+    "generate": ("file",),
+    "extract": ("rule", "responses", "left_out", "short", "long"),
+    "edit": ("settings", "identity"),
+    "evaluate": ("files",),
+}
 
 
 @contextmanager
@@ -29,9 +36,11 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     value = read_json(path)
     with as_written(path):
         _expect(isinstance(value["model"], str) and value["model"] != "", "model")
-        _expect(value["fingerprint"] is None or isinstance(value["fingerprint"], str), "fingerprint")
+        _expect(value.get("fingerprint") is None or isinstance(value["fingerprint"], str), "fingerprint")
         _expect(all(isinstance(line, str) for line in _list(value.get("commands", []))), "commands")
         for step, entry in value["steps"].items():
+            missing = [name for name in NEEDED.get(step, ()) if name not in entry]
+            _expect(not missing, f"{step} without {', '.join(missing)}")
             _expect(isinstance(entry.get("settings", {}), dict), f"settings of {step}")
             for file in [*([entry["file"]] if "file" in entry else []), *entry.get("files", {}).values()]:
                 _check_file(file, step)

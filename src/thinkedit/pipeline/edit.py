@@ -24,7 +24,7 @@ from thinkedit.files import content_hash, read_json, whole_directory, write_json
 from thinkedit.heads import chosen_heads
 from thinkedit.models import default_heads
 from thinkedit.named_heads import Head, check_heads, published_heads
-from thinkedit.pipeline.documents import as_written
+from thinkedit.pipeline.documents import MANIFEST, as_written
 from thinkedit.pipeline.run import Run, versions
 
 REPRODUCE = "reproduce.json"
@@ -213,7 +213,8 @@ def current_edit(run: Run) -> Edit:
 
 def edit_direction(run: Run) -> Path | None:
     """The file of the direction that the edit was made with; None for this run's own."""
-    path = run.needs("edit", "edit")["settings"]["direction"]
+    with as_written(run.directory / MANIFEST):
+        path = run.needs("edit", "edit")["settings"]["direction"]
     return Path(path) if path else None
 
 

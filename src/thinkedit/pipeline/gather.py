@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thinkedit.errors import ThinkEditError
 from thinkedit.files import read_json
@@ -117,9 +118,9 @@ def _direction(directory: Path, entry: dict[str, Any] | None, model: str) -> dic
     files = {control: path for control, path in files.items() if path.is_file()}
     if entry is None or not files:
         return None
-    from thinkedit.directions import load_direction
+    from thinkedit.directions import read_stored
 
-    directions = {control: load_direction(path) for control, path in files.items()}
+    directions = {control: read_stored(path)[0] for control, path in files.items()}
     about: dict[str, Any] = {
         "rule": entry["rule"],
         "short_count": len(entry["short"]),
@@ -127,11 +128,11 @@ def _direction(directory: Path, entry: dict[str, Any] | None, model: str) -> dic
         "responses": entry["responses"],
         "left_out": entry["left_out"],
         "quality": entry.get("quality", {}),
-        "norms": {control: found.vectors.norm(dim=1).tolist() for control, found in directions.items()},
+        "norms": {control: np.linalg.norm(vectors, axis=1).tolist() for control, vectors in directions.items()},
     }
     planted = _planted(model)
     if planted is not None:
-        about["planted_cosine"] = {control: planted_cosine(found.vectors, planted) for control, found in directions.items()}
+        about["planted_cosine"] = {control: planted_cosine(vectors, planted) for control, vectors in directions.items()}
     return about
 
 
@@ -143,12 +144,12 @@ def _planted(model: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def planted_cosine(vectors: Any, path: Path) -> list[float]:
+def planted_cosine(vectors: NDArray[np.float32], path: Path) -> list[float]:
     """Cosine of each layer's direction with the one that was planted, whose sign is that of haste: it is turned round."""
-    from safetensors.torch import load_file
+    from safetensors.numpy import load_file
 
     haste = load_file(path)["direction"]
-    return [float(-(v @ haste) / v.norm().clamp_min(1e-12)) for v in vectors]
+    return [float(-(v @ haste) / max(float(np.linalg.norm(v)), 1e-12)) for v in vectors]
 
 
 def _edit(value: dict[str, Any]) -> dict[str, Any]:
