@@ -57,10 +57,14 @@ def main() -> None:
                 for t in sweep
             ]
             responder = Responder(fleet, chat, grader, Sampling(256), 0, 32)
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             responder.answer_all(inquiries)
-            print(f"{len(fleet.actors)} workers: {time.perf_counter() - start:.1f} s, switches {fleet.switches}", flush=True)
-            return time.perf_counter() - start
+            took, own = time.perf_counter() - start, time.process_time() - busy
+            print(
+                f"{len(fleet.actors)} workers: {took:.1f} s, {own:.1f} s of it at work here, switches {fleet.switches}",
+                flush=True,
+            )
+            return took
 
         both = RayFleet(cluster, Division(2, 1, 0), make, 256, print)
         alone = RayFleet(cluster, Division(1, 0, 0), make, 256, print)  # idle while the others work

@@ -1,5 +1,6 @@
 """Many engines on Ray: actors that own one each, fed from a schedule in this process, which alone sees the records."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -164,7 +165,7 @@ class RayFleet:
         if isinstance(error.cause, ThinkEditError):
             return type(error.cause)(*error.cause.args)
         where = f" on {actor.place}" if actor.place else ""
-        lines = [line for line in str(error).splitlines() if line.strip()]
+        lines = [line for line in _plain(error) if line.strip()]
         shown = "\n".join(f"  {line.rstrip()}" for line in lines[-LOG_LINES:])
         return ThinkEditError(
             f"A worker{where} failed:\n{shown}\nWhat was finished is kept; the same command goes on from there."
@@ -197,7 +198,7 @@ class RayFleet:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        reasons = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reasons = [line.strip() for line in _plain(error) if line.strip()]
         shown = [line for line in reasons if not line.startswith(("class_name", "actor_id", "namespace", "pid", "ip:"))][:3]
         place = actor.place
         if place and place.log and place.node in {node["NodeID"] for node in ray.nodes() if node["Alive"]}:
@@ -208,3 +209,8 @@ class RayFleet:
             except ray.exceptions.RayError:
                 shown += [f"its log could not be read ({place.log})"]
         return "\n".join(f"  {line}" for line in shown)
+
+
+def _plain(error: Exception) -> list[str]:
+    """What Ray says, line by line, without the colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()

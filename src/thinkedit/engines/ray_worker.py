@@ -42,7 +42,7 @@ class Worker:
         import ray
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(max(1, threads))
         self.engine = make()
         log = os.readlink("/proc/self/fd/2") if os.path.exists("/proc/self/fd/2") else None
         node = ray.get_runtime_context().get_node_id()

@@ -38,6 +38,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         _expect(isinstance(value["model"], str) and value["model"] != "", "model")
         _expect(value.get("fingerprint") is None or isinstance(value["fingerprint"], str), "fingerprint")
         _expect(all(isinstance(line, str) for line in _list(value.get("commands", []))), "commands")
+        _expect(all(isinstance(step, str) for step in _list(value.get("unfinished", []))), "unfinished")
         for step, entry in value["steps"].items():
             missing = [name for name in NEEDED.get(step, ()) if name not in entry]
             _expect(not missing, f"{step} without {', '.join(missing)}")

@@ -109,6 +109,7 @@ def edit_heads(
     if doubt := _doubt(run, direction):
         run.progress.say(doubt)
     title = "writing the adapter" if adapter else "writing the edited model"
+    run.begin("edit")
     with run.progress.work(title, 1, "adapter" if adapter else "model") as advance:
         write = _write_adapter if adapter else _write_model
         made = write(run, made_edit, direction, out, link)

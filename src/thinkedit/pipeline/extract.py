@@ -54,6 +54,7 @@ def extract(
     needed = np.arange(len(examples)) if every else np.union1d(split.short, split.long)
     chosen = [examples[row] for row in needed]
     about = {"fingerprint": run.fingerprint, "prompt": run.chat.style, "dtype": run.shaping()["dtype"]}
+    run.begin("extract")
     with run.progress.work("one pass: activations", len(chosen), "response") as advance:
         activations = compute_activations(
             run.machine.decoder(),

@@ -52,7 +52,8 @@ def gather(directory: Path, quirks: bool = False) -> Evidence:
 
 
 def _gathered(directory: Path, manifest: dict[str, Any], quirks: bool) -> Evidence:
-    steps: dict[str, Any] = manifest["steps"]
+    unfinished = manifest.get("unfinished", [])
+    steps: dict[str, Any] = {name: entry for name, entry in manifest["steps"].items() if name not in unfinished}
 
     def records(step: str) -> list[Record]:
         entry = steps.get(step)

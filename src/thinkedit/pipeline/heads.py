@@ -32,6 +32,7 @@ def rank(run: Run, suppress: Suppress = "short") -> HeadScores:
     )
     ranking = rank_heads(contributions)
     rows = [{"layer": layer, "head": head, "contribution": value} for (layer, head), value in ranking]
+    run.begin("heads")
     write_json(run.directory / "heads.json", rows)
     from thinkedit.report.figures import draw_heads
 

@@ -111,6 +111,12 @@ class Run:
         if path.is_file():
             manifest = read_manifest(self.directory)
             made_for = str(manifest.get("fingerprint"))
+            if made_for != self.fingerprint and manifest.get("model") == self.source.name:
+                raise ThinkEditError(
+                    f"{self.source.name} is not the model any more that {self.directory} was made with: its weights, "
+                    f"configuration or tokenizer have changed (fingerprint {made_for[:12]} then, {self.fingerprint[:12]} now)."
+                    "\nStart again in another directory with --out, or put back what was there."
+                )
             if made_for != self.fingerprint:
                 raise ThinkEditError(
                     f"{self.directory} belongs to {manifest.get('model')} (fingerprint {made_for[:12]}), "
@@ -132,6 +138,11 @@ class Run:
                 (self.directory / name).unlink()
             self.directory.rmdir()
 
+    def begin(self, step: str) -> None:
+        """Says that the files of a step are being replaced: until `note`, they are not what the manifest says of them."""
+        self.manifest["unfinished"] = sorted({*self.manifest.get("unfinished", []), step})
+        write_json(self.directory / "run.json", self.manifest)
+
     def note(self, step: str, settings: Mapping[str, Any], **made: Any) -> None:
         """Writes down what a step did; what depends on it is forgotten if it came out differently."""
         entry = {"settings": dict(settings), **made}
@@ -141,6 +152,7 @@ class Run:
             for dependent in DEPENDENTS.get(step, ()):
                 self.manifest["steps"].pop(dependent, None)
         self.manifest["steps"][step] = entry
+        self.manifest["unfinished"] = [name for name in self.manifest.get("unfinished", []) if name != step]
         if self.command_line and self.command_line not in self.manifest["commands"]:
             self.manifest["commands"].append(self.command_line)
         write_json(self.directory / "run.json", self.manifest)
@@ -159,6 +171,11 @@ class Run:
         entry = self.step(name)
         if entry is None:
             raise ThinkEditError(f"{self.directory} has no result of this step yet; first run: {self.command(command)}")
+        if name in self.manifest.get("unfinished", []):
+            raise ThinkEditError(
+                f"The last `thinkedit {command}` in {self.directory} was interrupted while it wrote its result. "
+                f"Do it again: {self.command(command)}"
+            )
         return entry
 
     def command(self, command: str) -> str:
