@@ -18,6 +18,13 @@ from thinkedit.errors import UsageError
 PROOF = ("steering attn", "steering mlp", "editing")
 
 
+@pytest.fixture(autouse=True)
+def much_room(monkeypatch):
+    """What the doctor finds shall not depend on how full the machine of the tests is."""
+    monkeypatch.setattr(room, "memory_there", lambda _device: 10**15)
+    monkeypatch.setattr(room, "disk_there", lambda _place: 10**15)
+
+
 def checks(path, **options):
     return {check.name: check for check in examine(str(path), device="cpu", **options)}
 
@@ -167,6 +174,18 @@ def test_disk_is_counted_for_what_a_run_leaves(checkpoint, tmp_path):
     assert found["disk"].state == "ok"
     assert "activations" in found["disk"].found
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(("free", "state"), [(10**10, "warning"), (10**4, "fails")])
+def test_a_disk_that_may_fill_is_told(checkpoint, monkeypatch, free, state):
+    monkeypatch.setattr(room, "disk_there", lambda _place: free)
+    assert checks(checkpoint("llama"))["disk"].state == state
+
+
+def test_the_free_memory_and_disk_are_those_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    assert 0 < room.memory_there("cpu") < 10**14
+    assert 0 < room.disk_there(tmp_path) <= shutil.disk_usage(tmp_path).total
 
 
 def test_tags_named_by_hand_take_the_place_of_tokens(tmp_path):

@@ -66,11 +66,16 @@ def disk_needed(shape: Shape, defaults: Defaults, stored: int) -> dict[str, int]
     }
 
 
+def disk_there(place: Path) -> int:
+    """Free bytes of the disk that holds `place`."""
+    return shutil.disk_usage(place).free
+
+
 def disk(needed: dict[str, int], out: Path) -> Iterator[Check]:
     place = out.absolute()
     while not place.exists():
         place = place.parent
-    there, total = shutil.disk_usage(place).free, sum(needed.values())
+    there, total = disk_there(place), sum(needed.values())
     parts = ", ".join(f"{what} {gigabytes(size)}" for what, size in needed.items())
     words = f"at most {gigabytes(total)} ({parts}); {gigabytes(there)} free for {out}"
     if not os.access(place, os.W_OK):
