@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +22,7 @@ from thinkedit.files import (
     whole_directory,
     whole_file,
 )
-from thinkedit.records import RecordFile, read_records
+from thinkedit.records import RecordFile, parse_record, read_entries, read_records
 
 RECORD = {"task": "t", "question_id": "q", "question": "?", "gold": "1", "sample": 0, "text": "", "status": "closed"}
 
@@ -49,6 +52,57 @@ def test_cutting_a_records_file_anywhere_loses_at_most_the_cut_line(tmp_path_fac
     path.write_bytes(data)
     assert drop_torn_line(path) == bool(data.rpartition(b"\n")[2])
     assert [record.text for record in read_records(path)] == texts[: data.count(b"\n")]
+
+
+def test_what_a_killed_writer_left_is_cleared_and_what_another_is_writing_is_not(tmp_path):
+    path, folder = tmp_path / "a.json", tmp_path / "folder"
+    left = [tmp_path / ".a.json.unfinished-1.json", tmp_path / ".folder.unfinished-2"]
+    left[0].write_text("half")
+    left[1].mkdir()
+    theirs = tmp_path / ".a.json.backup"
+    theirs.touch()
+    with whole_file(path) as first:
+        first.write_text("first")
+        with whole_file(path) as second:
+            second.write_text("second")
+        assert first.exists()
+    with whole_directory(folder):
+        pass
+    assert path.read_text() == "first"
+    assert sorted(tmp_path.iterdir()) == sorted([path, folder, theirs])
+
+
+@pytest.mark.parametrize("change", [lambda p: p.unlink(), lambda p: p.open("a").write("{}\n"), lambda p: os.truncate(p, 9)])
+def test_a_records_file_that_vanishes_or_changes_in_mid_run_is_noticed(tmp_path, change):
+    file = RecordFile(tmp_path / "r.jsonl")
+    record = parse_record(RECORD)
+    file.append([record])
+    file.append([replace(record, sample=1)])
+    change(file.path)
+    with pytest.raises(ThinkEditError, match="removed or changed while this command was at work"):
+        file.append([replace(record, sample=2)])
+
+
+def test_a_directory_that_is_replaced_is_noticed(tmp_path):
+    with exclusive(tmp_path / "run") as still_there:
+        still_there()
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(ThinkEditError, match="removed or replaced"):
+            still_there()
+        with exclusive(tmp_path / "run"), pytest.raises(ThinkEditError, match="removed or replaced"):
+            still_there()
+
+
+def test_what_is_read_does_not_depend_on_which_answer_came_first(tmp_path):
+    rows = [{**RECORD, "question_id": f"q{name}", "sample": sample} for sample in (0, 1) for name in ("2", "10", "10b", "x")]
+    entry = {"path": "r.jsonl", "samples": 2, "only": None}
+    keys = [(row["question_id"], row["sample"]) for row in rows]
+    for order in (rows, rows[::-1], rows[3:] + rows[:3]):
+        (tmp_path / "r.jsonl").unlink(missing_ok=True)
+        append_json_lines(tmp_path / "r.jsonl", order)
+        assert [record.key for record in read_entries(tmp_path, [entry])] == [
+            (row["question_id"], row["sample"]) for row in rows
+        ]
 
 
 def test_a_records_file_goes_on_behind_a_torn_line(tmp_path):

@@ -14,7 +14,7 @@ from thinkedit.files import read_json
 from thinkedit.imports.thoughts import Reader, opened_by_prompt
 from thinkedit.pipeline.bring import Asked, bring
 from thinkedit.pipeline.gather import find_evidence, gather
-from thinkedit.records import read_records
+from thinkedit.records import in_order, read_records
 
 
 class TestThoughts:
@@ -243,4 +243,4 @@ def test_records_of_ours_come_in_as_they_are(tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text("".join(json.dumps(asdict(record)) + "\n" for record in arm(20)))
     bring([path], tmp_path / "out", Asked(model="tiny"))
-    assert gather(tmp_path / "out").evaluation["tiny"]["base"] == arm(20)
+    assert gather(tmp_path / "out").evaluation["tiny"]["base"] == in_order(arm(20))

@@ -6,7 +6,7 @@
     post   float32 [E, L, hidden]            residual stream behind the MLP (of the last layer: before the final norm)
     heads  float32 [E, L, heads * head_dim]  input of o_proj
     thinking_tokens  int32 [E]
-    record           int32 [E]               line of the record in the responses file, from 0
+    record           int32 [E]               place of the record among the responses, from 0: by sample, then question
     done             uint8 [E]               1 where the example has been computed
 
 Both directions, every head score and every resample come from it with no further forward pass. Averages run over the

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,29 +26,23 @@ def content_hash(value: Any, length: int = 10) -> str:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` which becomes `path` when the block ends well and vanishes when not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
+    prefix = _clear_for(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     temporary = Path(name)
     try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield temporary
         temporary.chmod(0o644)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """Yields a temporary directory which becomes `path`, replacing what was there, when the block ends well.
-
-    What a killed process left of an earlier attempt is removed first.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}.unfinished-"
-    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
-        with suppress(OSError), _held(leftover):  # the lock of a process that is gone is free
-            _discard(leftover)
+    """Yields a temporary directory which becomes `path`, replacing what was there, when the block ends well."""
+    prefix = _clear_for(path)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
     try:
         with _held(temporary):
@@ -67,6 +61,16 @@ def whole_directory(path: Path) -> Iterator[Path]:
         _discard(temporary)
 
 
+def _clear_for(path: Path) -> str:
+    """Removes what killed processes left of earlier attempts to write `path`; gives the beginning of such names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}.unfinished-"
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
+        with suppress(OSError), _held(leftover):  # the lock of a process that is gone is free
+            _discard(leftover) if leftover.is_dir() else leftover.unlink()
+    return prefix
+
+
 def _discard(directory: Path) -> None:
     """Removes a directory; what marks a model first, so that one that is half gone is never taken for a whole one."""
     for marker in ("config.json", "old/config.json"):
@@ -75,9 +79,9 @@ def _discard(directory: Path) -> None:
 
 
 @contextmanager
-def _held(directory: Path) -> Iterator[None]:
-    """Holds a lock on a directory. Raises BlockingIOError where another process has it."""
-    handle = os.open(directory, os.O_RDONLY)
+def _held(path: Path) -> Iterator[None]:
+    """Holds a lock on a file or directory. Raises BlockingIOError where another process has it."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -164,8 +168,23 @@ LOCK = ".lock"
 
 
 @contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
-    """Holds a directory for this process alone. The system releases the lock whenever the process ends."""
+def exclusive(directory: Path) -> Iterator[Callable[[], None]]:
+    """Holds a directory for this process alone. The system releases the lock whenever the process ends.
+
+    Gives a check that raises ThinkEditError where the directory is not the one any more that is held.
+    """
+
+    def still_there() -> None:
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), (directory / LOCK).stat()):
+                return
+        except OSError:
+            pass
+        raise ThinkEditError(
+            f"{directory} was removed or replaced while this command was at work, and what it held with it.\n"
+            "The same command starts again with what is there."
+        )
+
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / LOCK).open("a+") as file:
         try:
@@ -180,4 +199,4 @@ def exclusive(directory: Path) -> Iterator[None]:
         file.truncate()
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        yield still_there

@@ -10,7 +10,7 @@ from thinkedit.engines.base import UNTREATED, Completion, Engine, Fleet, Request
 from thinkedit.errors import ThinkEditError
 from thinkedit.grading import Grader
 from thinkedit.progress import Advance, ignore
-from thinkedit.records import THINK_TAGS, Record, RecordFile
+from thinkedit.records import THINK_TAGS, Record, RecordFile, in_order
 from thinkedit.tasks.base import Question, Task
 
 WRITE_EVERY = 64  # records, or
@@ -175,7 +175,7 @@ class _Asked:
 
     def records(self) -> list[Record]:
         inquiry = self.inquiry
-        return [r for r in inquiry.file.records if r.question_id in self.known and r.sample < inquiry.samples]
+        return in_order(r for r in inquiry.file.records if r.question_id in self.known and r.sample < inquiry.samples)
 
 
 class _Writer:

@@ -1,5 +1,6 @@
 """One generated answer as a record: what was asked, what came back, how long it thought, whether it was right."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -133,21 +134,40 @@ class RecordFile:
         self.path = path
         drop_torn_line(path)
         self.records = read_records(path) if path.exists() else []
+        self._size = self._size_now()
 
     def append(self, records: Iterable[Record]) -> None:
+        """Raises ThinkEditError where the file is not as it was left: removed, cut, or written to by others."""
         fresh = list(records)
         if not fresh:
             return
+        if self._size_now() != self._size:
+            raise ThinkEditError(
+                f"{self.path} was removed or changed while this command was at work: it has {self._size_now():,} bytes instead "
+                f"of {self._size:,}.\nNothing more was written to it; the same command goes on with what is there."
+            )
         append_json_lines(self.path, (record.as_dict() for record in fresh))
         self.records += fresh
+        self._size = self._size_now()
+
+    def _size_now(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """By sample, then question (2 before 10): what is computed from records must not depend on which came first."""
+    return sorted(records, key=lambda record: (record.sample, _natural(record.question_id)))
+
+
+def _natural(name: str) -> list[str | int]:
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def read_entries(directory: Path, entries: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """The records that entries of run.json ask for, and no others that their files hold."""
+    """The records that entries of run.json ask for, and no others that their files hold; those of each file in order."""
     found: list[Record] = []
     for entry in entries:
         only = None if entry["only"] is None else set(entry["only"])
-        for record in read_records(directory / entry["path"]):
-            if record.sample < entry["samples"] and (only is None or record.question_id in only):
-                found.append(record)
+        records = [r for r in read_records(directory / entry["path"]) if only is None or r.question_id in only]
+        found += in_order(record for record in records if record.sample < entry["samples"])
     return found

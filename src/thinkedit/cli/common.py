@@ -146,7 +146,10 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
             machine = MachineOptions(**{field.name: common.pop(field.name) for field in fields(MachineOptions)})
             line = command_line()
             with Run(model, out, Options(machine, **common), Terminal(), line) as run:
-                function(run, **given)
+                try:
+                    function(run, **given)
+                except KeyboardInterrupt:
+                    raise Interrupted(f"Interrupted. {run.kept()}.\nTo go on: {line}") from None
 
         _register(name, call, function, [p for n, p in own.items() if n != "run"] + list(shared.values()), examples)
         return function

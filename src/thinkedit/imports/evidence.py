@@ -47,12 +47,15 @@ def write_evidence(pieces: Iterable[Piece], out: Path | None, command_line: str 
 
 def _write(directory: Path, model: str, pieces: list[Piece], command_line: str | None) -> None:
     with ExitStack() as stack:
-        if not (directory / "run.json").is_file() and directory.is_dir() and any(directory.iterdir()):
+        if not (directory / "run.json").is_file() and any(not path.name.startswith(".") for path in directory.glob("*")):
             raise ThinkEditError(f"{directory} holds other files; give an empty or a new directory with --out.")
         stack.enter_context(exclusive(directory))
         manifest = _manifest(directory, model)
         joined = [_joined(group) for group in _groups(pieces)]
         _check_names(joined)
+        # Until the end: a kill leaves evidence that the same import goes on with, and that nothing takes for whole.
+        manifest["unfinished"] = sorted({STEPS[piece.role] for piece in pieces if piece.role in STEPS})
+        write_json(directory / "run.json", manifest)
         for piece in joined:
             if piece.role == "direction":
                 _write_direction(piece, directory, model)
@@ -62,6 +65,7 @@ def _write(directory: Path, model: str, pieces: list[Piece], command_line: str |
         manifest["imported"]["sources"] = list(dict.fromkeys([*sources, *(str(piece.source) for piece in pieces)]))
         if command_line and command_line not in manifest["commands"]:
             manifest["commands"].append(command_line)
+        del manifest["unfinished"]
         write_json(directory / "run.json", manifest)
 
 

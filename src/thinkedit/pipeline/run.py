@@ -92,7 +92,7 @@ class Run:
         self.shape: Shape = read_shape(self.source.path)
         stored = any(self.source.path.glob(WEIGHT_FILES))
         self.fingerprint = self.checkpoint.fingerprint() if stored else config_fingerprint(self.source.path)
-        self._exit.enter_context(exclusive(self.directory))
+        self._still_there = self._exit.enter_context(exclusive(self.directory))
         self._exit.callback(self._leave_nothing_empty)
         try:
             self.manifest = self._open_manifest()
@@ -141,7 +141,7 @@ class Run:
     def begin(self, step: str) -> None:
         """Says that the files of a step are being replaced: until `note`, they are not what the manifest says of them."""
         self.manifest["unfinished"] = sorted({*self.manifest.get("unfinished", []), step})
-        write_json(self.directory / "run.json", self.manifest)
+        self._write_manifest()
 
     def note(self, step: str, settings: Mapping[str, Any], **made: Any) -> None:
         """Writes down what a step did; what depends on it is forgotten if it came out differently."""
@@ -149,12 +149,17 @@ class Run:
         before = self.manifest["steps"].get(step)
         foreign = step == "generate" and (self.step("extract") or {}).get("settings", {}).get("responses")
         if before is not None and before.get("identity") != made.get("identity") and not foreign:
-            for dependent in DEPENDENTS.get(step, ()):
-                self.manifest["steps"].pop(dependent, None)
+            gone = [name for name in DEPENDENTS.get(step, ()) if self.manifest["steps"].pop(name, None)]
+            if gone:
+                self.progress.say(f"{step} came out differently than before; to be done again: {', '.join(gone)}")
         self.manifest["steps"][step] = entry
         self.manifest["unfinished"] = [name for name in self.manifest.get("unfinished", []) if name != step]
         if self.command_line and self.command_line not in self.manifest["commands"]:
             self.manifest["commands"].append(self.command_line)
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        self._still_there()
         write_json(self.directory / "run.json", self.manifest)
 
     def note_files(self, step: str, settings: Mapping[str, Any], shared: Any, files: Mapping[str, Any]) -> None:
@@ -177,6 +182,12 @@ class Run:
                 f"Do it again: {self.command(command)}"
             )
         return entry
+
+    def kept(self) -> str:
+        """What the directory holds by now, for people."""
+        answers = sum(path.read_bytes().count(b"\n") for path in self.directory.glob("*/*.jsonl"))
+        steps = ", ".join(self.manifest["steps"])
+        return f"{self.directory} keeps {answers:,} answers" + (f" and the results of {steps}" if steps else "")
 
     def command(self, command: str) -> str:
         named = "" if command.split()[0] == "run" else "--model "
@@ -281,7 +292,17 @@ class Run:
             "forced_tokens": forced_tokens,
             **shaping,
         }
+        self._say_changes(step, {**self.shaping(), "max_tokens": max_tokens, "forced_tokens": forced_tokens})
         return RecordFile(self.directory / step / f"{name}-{content_hash(shaped)}.jsonl")
+
+    def _say_changes(self, step: str, shaped: dict[str, Any]) -> None:
+        """Says in what the answers of a step will differ from those before, which stay in files of their own."""
+        shaped = shaped.pop("sampling") | shaped
+        before = self.manifest.setdefault("shaped", {}).get(step, shaped)
+        changed = [f"{name} {before.get(name)} -> {value}" for name, value in shaped.items() if before.get(name) != value]
+        if changed:
+            self.progress.say(f"{step}: other settings than last time, whose answers are kept apart: {', '.join(changed)}")
+        self.manifest["shaped"][step] = shaped
 
     def shaping(self) -> dict[str, Any]:
         """What shapes every answer of this run, besides question, caps, steering and edit."""
