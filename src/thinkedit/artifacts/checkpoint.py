@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thinkedit.artifacts.copying import ModelCopy, model_files
+from thinkedit.artifacts.copying import ModelCopy, Range, model_files
 from thinkedit.artifacts.number_formats import STORED, narrowed, widened
 from thinkedit.artifacts.tensor_map import read_header
 from thinkedit.edit import Edit, edit_record, share_left
@@ -242,7 +242,7 @@ class EditedModel:
         for layer in edit.layers:
             self.base.check_shape(layer)
         places = {layer: self.base.tensors[self.base.o_proj[layer]] for layer in edit.layers}
-        written: dict[str, list[tuple[int, int]]] = {}
+        written: dict[str, list[Range]] = {}
         for place in places.values():
             written.setdefault(place.file.name, []).append((place.start, place.size))
         self._copy.begin(written)

@@ -13,7 +13,7 @@ from thinkedit.errors import ThinkEditError
 from thinkedit.files import sync, whole_directory
 
 FICLONE = 0x40049409  # Linux: let the file system share the blocks of two files until one is written
-CHUNK = 64 << 20  # bytes handed to the system at once
+CHUNK = 8 << 20  # bytes handed to the system at once, so few that the disk never waits for the next
 BUFFER = 1 << 20
 Range = tuple[int, int]  # first byte and number of bytes
 CONFIG = "config.json"  # written last: without it no library takes the directory for a model
@@ -50,7 +50,7 @@ class ModelCopy:
     def __init__(self, sources: Mapping[str, Path], out: Path, link: bool = False) -> None:
         self.sources, self.out, self.link = dict(sources), out, link
         self._config: Path | bytes | None = self.sources.pop(CONFIG, None)
-        self._copied: dict[str, Future[None]] = {}
+        self._filled: dict[str, Future[None]] = {}
         self._promised: set[tuple[str, int, int]] = set()
         self._stop = threading.Event()
         self._exit = ExitStack()
@@ -61,43 +61,39 @@ class ModelCopy:
         return self
 
     def begin(self, written: Mapping[str, Sequence[Range]]) -> None:
-        """Starts to copy. `written` names the files that will be overwritten, which are never links, and the ranges
-        of them that the copy may leave out, since `overwrite` will be called with exactly these."""
+        """Makes all files in their full size and starts to fill them. `written` names the files that will be overwritten,
+        which are never links, and the ranges of them that the copy leaves to `overwrite`, to be called with exactly these."""
         for name, source in self.sources.items():
-            if name not in self._copied:
-                link = self.link and name not in written
-                gaps = written.get(name, ())
-                self._promised |= {(name, *gap) for gap in gaps}
-                self._copied[name] = self._thread.submit(copy_file, source, self.directory / name, link, gaps, self._stop)
+            target, gaps = self.directory / name, written.get(name, ())
+            self._promised |= {(name, *gap) for gap in gaps}
+            if not shared(source, target, self.link and name not in written):
+                self._filled[name] = self._thread.submit(fill, source, target, gaps, self._stop)
 
     def overwrite(self, name: str, position: int, data: Any) -> None:
-        """Writes `data` (a buffer of bytes) at `position` of a file once its copy has ended."""
-        self._copied[name].result()
+        """Writes `data` (a buffer of bytes) into a range that `begin` was told of, while the copy goes on around it."""
         with (self.directory / name).open("rb+") as file:
             if os.fstat(file.fileno()).st_nlink != 1:
                 raise ThinkEditError(f"{name} is shared with the base by a link and is to be overwritten: nothing was written.")
             write_at(file.fileno(), data, position)
-        self._promised.discard((name, position, memoryview(data).nbytes))
+        self._promised.remove((name, position, memoryview(data).nbytes))
 
     def add(self, name: str, content: bytes) -> None:
         """Writes a whole file of its own, in place of the base's where it has one of that name."""
         if name == CONFIG:
             self._config = content
             return
-        if name in self._copied:
-            self._copied.pop(name).result()
-            (self.directory / name).unlink()
-        self.sources.pop(name, None)
+        if name in self._filled:
+            self._filled.pop(name).result()
+        (self.directory / name).unlink(missing_ok=True)
         (self.directory / name).write_bytes(content)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         try:
             if kind is None:
-                self.begin({})
                 if self._promised:
                     raise AssertionError(f"left out of the copy and never written: {sorted(self._promised)}")
-                for copied in self._copied.values():
-                    copied.result()
+                for filled in self._filled.values():
+                    filled.result()
                 if self._config is not None:
                     self._finish(self._config)
                 for path in self.directory.rglob("*"):
@@ -112,10 +108,10 @@ class ModelCopy:
     def _finish(self, config: Path | bytes) -> None:
         """The config last, and by a rename: a kill leaves the whole of it or none."""
         part = self.directory / f"{CONFIG}.part"
-        if isinstance(config, Path):
-            copy_file(config, part, self.link)
-        else:
+        if isinstance(config, bytes):
             part.write_bytes(config)
+        elif not shared(config, part, self.link):
+            fill(config, part, (), self._stop)
         part.rename(self.directory / CONFIG)
 
     def _end(self) -> None:
@@ -123,34 +119,34 @@ class ModelCopy:
         self._thread.shutdown(cancel_futures=True)
 
 
-def copy_file(
-    source: Path,
-    target: Path,
-    link: bool = False,
-    gaps: Sequence[Range] = (),
-    stop: threading.Event | None = None,
-) -> None:
-    """Copies a file, sharing its blocks where the file system can; `link` makes a hard link instead.
+def shared(source: Path, target: Path, link: bool) -> bool:
+    """Makes `target`: a hard link of `source` if `link`, else a file that shares its blocks until one of them is written.
 
-    Bytes inside of `gaps` may be left zero: they will be written by the caller, and are so written only once.
-    `source` may be a symbolic link, as in the hub's cache: the file that it leads to is what counts.
+    False where the file system can do neither: `target` is then of the same size, empty, and to be filled. `source` may
+    be a symbolic link, as in the hub's cache: the file that it leads to is what counts.
     """
     source = source.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     if link:
         try:
             os.link(source, target)
-            return
+            return True
         except OSError:
             pass  # another file system: fall through to a copy
     with source.open("rb") as old, target.open("xb") as new:
         try:
             fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
+            return True
         except OSError:
-            size = os.fstat(old.fileno()).st_size
-            os.truncate(new.fileno(), size)
-            for first, last in between(gaps, size):
-                _transfer(old.fileno(), new.fileno(), first, last, stop or threading.Event())
+            os.truncate(new.fileno(), os.fstat(old.fileno()).st_size)
+            return False
+
+
+def fill(source: Path, target: Path, gaps: Sequence[Range], stop: threading.Event) -> None:
+    """Copies the bytes of `source` outside of the `gaps` into `target`, which has its size."""
+    with source.open("rb") as old, target.open("rb+") as new:
+        for first, last in between(gaps, os.fstat(old.fileno()).st_size):
+            _transfer(old.fileno(), new.fileno(), first, last, stop)
 
 
 def between(gaps: Sequence[Range], size: int) -> Iterator[tuple[int, int]]:

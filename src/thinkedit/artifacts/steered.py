@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from thinkedit.artifacts.card import steered_card
 from thinkedit.artifacts.checkpoint import CARD, FLOATS, INDEX, MARKS, Checkpoint, as_json, check_target, tensor_bytes
-from thinkedit.artifacts.copying import CONFIG, ModelCopy, model_files
+from thinkedit.artifacts.copying import CONFIG, ModelCopy, Range, model_files
 from thinkedit.artifacts.steered_tokenizer import tokenizer_files
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.models import ModelSource, Shape, read_config, read_shape
@@ -63,11 +63,14 @@ def write_steered(source: ModelSource, biases: "Biases", out: Path, link: bool =
     shards = _shard_names(base)
     kept = {name: path for name, path in sources.items() if path not in base.files and name not in (*MARKS, INDEX, CARD)}
     tokenizer = tokenizer_files(source)
+    written: dict[str, list[Range]] = {name: [] for name in tokenizer}
+    for name in changed:
+        place = base.tensors[name]
+        written.setdefault(shards[place.file], []).append((place.start, place.size))
     with ModelCopy({**kept, **{shards[path]: path for path in base.files}}, out, link) as copy:
-        copy.begin(dict.fromkeys({shards[base.tensors[name].file] for name in changed} | set(tokenizer), ()))
+        copy.begin(written)
         for name, value in changed.items():
-            place = base.tensors[name]
-            copy.overwrite(shards[place.file], place.start, tensor_bytes(value))
+            copy.overwrite(shards[base.tensors[name].file], base.tensors[name].start, tensor_bytes(value))
         copy.add(EXTRA, _safetensors(new))
         copy.add(INDEX, as_json(_index(base, shards, new)))
         for name, content in tokenizer.items():

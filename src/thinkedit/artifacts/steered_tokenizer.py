@@ -6,11 +6,11 @@ differs.
 """
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from thinkedit.artifacts.copying import copy_file
 from thinkedit.errors import ThinkEditError
 from thinkedit.models import ModelSource, load_tokenizer
 
@@ -67,7 +67,7 @@ def _loaded(source: ModelSource, files: dict[str, bytes], model_type: str) -> An
         directory = Path(name)
         for path in source.path.iterdir():
             if path.is_file() and path.suffix in {".json", ".jinja", ".model", ".txt"} and path.name not in files:
-                copy_file(path, directory / path.name)
+                shutil.copyfile(path, directory / path.name)
         for file, content in files.items():
             (directory / file).write_bytes(content)
         config = json.loads((source.path / "config.json").read_text(encoding="utf-8"))
