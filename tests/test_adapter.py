@@ -79,6 +79,8 @@ class TestTheCommand:
         card = (tmp_path / "run" / "adapter" / "README.md").read_text()
         assert "library_name: peft" in card
         assert "0:1, 2:3" in card
+        readable = {path.name for path in (tmp_path / "run" / "adapter").iterdir() if path.stat().st_mode & 0o044 == 0o044}
+        assert readable == names  # by the server's user too
         assert str(tmp_path) not in card + (tmp_path / "run" / "adapter" / "reproduce.json").read_text()
 
     def test_a_quantised_o_proj_is_refused_and_a_plain_one_is_not(self, checkpoint, thinkedit, tmp_path):

@@ -18,6 +18,10 @@ class Progress(Protocol):
         """Surrounds a piece of work of `total` units; what it yields is told how many more are done."""
 
 
+def counted(count: int, unit: str) -> str:
+    return f"{count:,} {unit}{'' if count == 1 else 's'}"
+
+
 def ignore(count: int, *, kept: bool = False) -> None:
     """An Advance that shows nothing."""
 

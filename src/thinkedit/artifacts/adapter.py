@@ -29,7 +29,7 @@ def write_adapter(edit: Edit, o_proj_weight: Callable[[int], "Tensor"], out: Pat
     `o_proj_weight` gives W_o [hidden, heads * head_dim] of a layer, one at a time; `base_model` is the name or path
     under which the adapter's readers find the base.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
     for layer in edit.layers:
@@ -37,7 +37,7 @@ def write_adapter(edit: Edit, o_proj_weight: Callable[[int], "Tensor"], out: Pat
         for side, factor in (("A", a), ("B", b)):
             tensors[PREFIX.format(layer=layer, side=side)] = factor.float().contiguous()
     out.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, out / ADAPTER_WEIGHTS, {"format": "pt"})
+    (out / ADAPTER_WEIGHTS).write_bytes(save(tensors, {"format": "pt"}))
     write_json(out / ADAPTER_CONFIG, adapter_config(edit, base_model))
 
 

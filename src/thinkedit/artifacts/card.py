@@ -7,6 +7,7 @@ from typing import Any
 
 from thinkedit.edit import Edit
 from thinkedit.models import SHORT_NAMES, ModelSource
+from thinkedit.progress import counted
 
 PAPER = "https://arxiv.org/abs/2503.22048"
 CITATION = """@inproceedings{sun2025thinkedit,
@@ -69,13 +70,13 @@ def model_card(base: ModelSource, edit: Edit, about: Mapping[str, Any], adapter:
         f"---\n{meta}---\n",
         f"# {title(base, adapter)}\n",
         f"{what} {name} by [ThinkEdit]({PAPER}): the direction of thinking length is taken out of the output projection of "
-        f"{len(edit.heads)} attention heads, those that write its {end} end. "
+        f"{counted(len(edit.heads), 'attention head')}, chosen as those that write its {end} end. "
         + ("The base model's files are not changed." if adapter else "Every other weight and the tokenizer are the base's."),
         "\n## The edit\n",
         "`W_o[:, h] <- (I - s v v^T) W_o[:, h]`, v the unit direction of the layer, s the strength.\n",
         "| setting | value |\n| --- | --- |",
         f"| base | {name} |",
-        f"| heads | {len(edit.heads)} in {len(edit.layers)} layers |",
+        f"| heads | {len(edit.heads)} in {counted(len(edit.layers), 'layer')} |",
         f"| strength s | {strength} |",
         f"| suppressed end | {end} thoughts |",
         f"| direction | {about.get('direction', 'from this run')} |",

@@ -20,10 +20,12 @@ EXACT = 1e-5  # of an adapter's change, which is not rounded to the checkpoint's
 
 @dataclass(frozen=True, slots=True)
 class HeadChange:
-    """One changed head. `explained`: share of the change's energy along v; `left`: what is left of W_o along v."""
+    """One changed head, of which `numbers` differ. `size`: norm of the change in that of W_o; `explained`: share of the
+    change's energy along v; `left`: what is left of W_o along v."""
 
     layer: int
     head: int
+    numbers: int
     size: float
     explained: float
     strength: float
@@ -85,6 +87,7 @@ def judge(layer: int, block: Block, v: Tensor, strength: float) -> HeadChange:
     return HeadChange(
         layer=layer,
         head=block.head,
+        numbers=int(block.change.count_nonzero()),
         size=math.sqrt(energy) / max(float(block.before.norm()), 1e-300),
         explained=float(moved @ moved) / energy if energy else 0.0,
         strength=-float(moved @ along) / scale**2 if scale else math.nan,

@@ -19,7 +19,7 @@ from thinkedit.artifacts.checkpoint import CARD, FLOATS, IDENTITY_FILES, INDEX, 
 from thinkedit.artifacts.copying import TEMPLATES, WEIGHTS
 from thinkedit.errors import ThinkEditError
 from thinkedit.models import Shape, read_config, read_shape
-from thinkedit.progress import Progress, Silent
+from thinkedit.progress import Progress, Silent, counted
 
 CHUNK = 8 << 20  # bytes of a tensor compared at once
 OURS = {CARD, MARK, "reproduce.json", ".gitattributes"}
@@ -60,7 +60,7 @@ class Comparison:
             return "identical: the same weights, tokenizer and settings"
         if self.verdict == "edit":
             named = ", ".join(f"{head.layer}:{head.head}" for head in self.heads)
-            return f"an edit of {len(self.heads)} head{'s' if len(self.heads) > 1 else ''}: {named}"
+            return f"an edit of {counted(len(self.heads), 'head')}: {named}"
         return f"not a ThinkEdit edit: {self.reason}"
 
     @property
@@ -71,12 +71,15 @@ class Comparison:
         unfit = [head for head in self.heads if not head.fits]
         if unfit:
             where = ", ".join(f"{head.layer}:{head.head}" for head in unfit[:8]) + (", ..." if len(unfit) > 8 else "")
+            numbers = sum(head.numbers for head in unfit)
             reasons.append(
-                f"the change of {len(unfit)} of {len(self.heads)} changed heads is no removal of one direction ({where})"
+                f"the change of {counted(numbers, 'number')} in {len(unfit)} of {counted(len(self.heads), 'changed head')} "
+                f"is no removal of one direction ({where})"
             )
         if self.others:
             names = ", ".join(other.name for other in self.others[:3]) + (", ..." if len(self.others) > 3 else "")
-            reasons.append(f"{len(self.others)} other tensors differ ({names})")
+            differ = "differs" if len(self.others) == 1 else "differ"
+            reasons.append(f"{counted(len(self.others), 'other tensor')} {differ} ({names})")
         if self.files:
             reasons.append(f"these files differ: {', '.join(self.files)}")
         return "; ".join(reasons)

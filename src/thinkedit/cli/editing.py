@@ -9,6 +9,7 @@ import typer
 from thinkedit.cli.common import command, standalone
 from thinkedit.cli.options import DirectionFile, option
 from thinkedit.cli.terminal import heading, next_steps, note, show
+from thinkedit.progress import counted
 
 if TYPE_CHECKING:
     from thinkedit.pipeline.run import Run
@@ -50,7 +51,7 @@ def edit_command(
     chosen: Any = None if heads is None else PUBLISHED if heads == PUBLISHED else parse_heads(heads)
     made = edit_heads(run, chosen, n_heads, strength, direction, to, link, adapter)
     named = ", ".join(f"{layer}:{head}" for layer, head in made.edit.heads)
-    note(f"{len(made.edit.heads)} heads ({made.share_of_weights:.2%} of the weights): {named}")
+    note(f"{counted(len(made.edit.heads), 'head')} ({made.share_of_weights:.2%} of the weights): {named}")
     if not adapter:
         note(f"left along the direction after rounding: at most {max(made.left.values()):.1e} of what was there")
     if made.left_out:
@@ -93,7 +94,8 @@ def export_command(
         if link:
             raise UsageError("--link goes with --steer; a file of control vectors shares nothing with the model.")
         made = export_gguf(run, control or "mlp", layers, direction, to)
-        note(f"{len(made.layers)} control vectors: direction.N is added at the end of the 0-based layer N, times the scale")
+        count = counted(len(made.layers), "control vector")
+        note(f"{count}: direction.N is added at the end of the 0-based layer N, times the scale")
         if made.left_out:
             note("layer 0 is left out: llama.cpp applies no control vector there")
         next_steps(
@@ -102,7 +104,7 @@ def export_command(
         )
         return
     made = export_steered(run, control or "attn", steer, layers, direction, to, link)
-    note(f"alpha {steer:+g} on {control or 'attn'} of {len(made.layers)} layers, as biases")
+    note(f"alpha {steer:+g} on {control or 'attn'} of {counted(len(made.layers), 'layer')}, as biases")
     next_steps(("the steered model", str(made.path)), ("serve it", f"vllm serve {made.path}"))
 
 
@@ -150,12 +152,12 @@ def verify_command(
 def _heads_table(found: Any) -> Any:
     from rich.table import Table
 
-    table = Table("layer", "head", "change", "along v", "strength", "left along v", "an edit", title="heads that differ")
+    table = Table("head", "numbers", "change", "along v", "strength", "left along v", "an edit", title="heads that differ")
     if found.cosine:
         table.add_column("cosine with given")
     for head in found.heads[:MOST_ROWS]:
-        cells = [str(head.layer), str(head.head), f"{head.size:.2%}", f"{head.explained:.2%}", f"{head.strength:.3f}"]
-        cells += [f"{head.left:.1e}", "yes" if head.fits else "no"]
+        cells = [f"{head.layer}:{head.head}", f"{head.numbers:,}", f"{head.size:.2g}", f"{head.explained:.2%}"]
+        cells += [f"{head.strength:.3f}", f"{head.left:.1e}", "yes" if head.fits else "no"]
         table.add_row(*cells, *([f"{found.cosine[head.layer]:.4f}"] if found.cosine else []))
     if len(found.heads) > MOST_ROWS:
         table.caption = f"and {len(found.heads) - MOST_ROWS} more (--json has all)"

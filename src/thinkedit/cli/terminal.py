@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from thinkedit.plain_text import printable, redacted
-from thinkedit.progress import Advance
+from thinkedit.progress import Advance, counted
 
 console = Console(highlight=False)
 
@@ -46,7 +46,7 @@ class Terminal:
 
             yield advance
             elapsed = time.monotonic() - started
-        made = f"{done:,} {unit}{'' if done == 1 else 's'} in {elapsed:,.1f} s"
+        made = f"{counted(done, unit)} in {elapsed:,.1f} s"
         already = f", {before:,} kept from before" if before else ""
         console.print(f"  [green]✓[/] {escape(printable(title))}  [dim]{made}{already}[/]")
 
