@@ -56,8 +56,8 @@ def transformers_server(model: Path, port: int) -> list[str]:
 
 
 @contextmanager
-def faulty(answer: Callable[[str, dict], tuple[int, dict]]) -> Iterator[str]:
-    """A server that answers every POST with `answer(path, body)`: (status, JSON). For faults that no real one makes."""
+def faulty(answer: Callable[[str, dict], tuple[int, object]]) -> Iterator[str]:
+    """A server that answers with `answer(path, body)`: (status, JSON or bytes). For faults that no real one makes."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -68,7 +68,7 @@ def faulty(answer: Callable[[str, dict], tuple[int, dict]]) -> Iterator[str]:
             self._send(*answer(self.path, body))
 
         def _send(self, status, value):
-            data = json.dumps(value).encode()
+            data = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))

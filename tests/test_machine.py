@@ -60,5 +60,7 @@ def test_vllm_that_is_not_installed_says_how_to_get_it(thinkedit, tmp_path):
 
 def test_a_server_is_not_steered(thinkedit, tmp_path):
     done = thinkedit("steer", "--base-url", "http://127.0.0.1:9/v1", "--out", str(tmp_path / "run"))
-    assert done.code != 0
-    assert "Traceback" not in done.error
+    assert done.code == 2
+    assert "--engine vllm" in done.error
+    assert "thinkedit export --steer" in done.error
+    assert not (tmp_path / "run").exists()

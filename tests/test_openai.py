@@ -116,6 +116,50 @@ def test_a_server_that_stays_away_is_named_in_one_message(chat, quick):
         OpenAIEngine(f"http://127.0.0.1:{free_port()}/v1", chat, "m")
 
 
+@pytest.mark.parametrize(
+    "body", [b"<html>hello</html>", b'{"choices": nope', b"\x00\xff", [1, 2], {}, {"choices": []}, {"choices": [{"text": 5}]}]
+)
+def test_what_is_no_answer_is_named_in_one_message(chat, quick, body):
+    """At the first contact, and where the server went wrong later."""
+    good = 0
+
+    def answer(path, _body):
+        nonlocal good
+        if path.endswith("/models"):
+            return models("m")
+        good -= 1
+        return completion("7") if good >= 0 else (200, body)
+
+    with faulty(answer) as url:
+        if body != {"choices": [{"text": 5}]}:  # of the first answer the text is not looked at
+            with pytest.raises(ThinkEditError, match=r"no answer of an OpenAI-compatible server.*/v1"):
+                OpenAIEngine(url, chat)
+        good = 1
+        engine = OpenAIEngine(url, chat)
+        with pytest.raises(ThinkEditError, match="no answer of an OpenAI-compatible server"):
+            list(engine.generate(requests(chat, 2), GREEDY))
+        engine.close()
+
+
+@pytest.mark.parametrize("names", [("x", None), ("m", "x")])
+def test_a_model_that_is_not_there_is_named_before_a_question_is_asked(chat, quick, names):
+    said = []
+
+    def answer(_path, body):
+        return completion("7") if body["model"] == "m" else (404, {"error": {"message": "The model x does not exist."}})
+
+    with faulty(answer) as url, pytest.raises(ThinkEditError, match=r"model x does not exist.*--served-model"):
+        OpenAIEngine(url, chat, *names, say=said.append)
+    assert not any("only chats" in line for line in said)
+
+
+@pytest.mark.parametrize("options", [("--n-heads", "1"), ("--strength", "0.5"), ("--placebos", "1")])
+def test_doses_and_placebos_are_refused_before_a_question_is_asked(thinkedit, tmp_path, options):
+    done = thinkedit("evaluate", "--base-url", "http://127.0.0.1:9/v1", "--out", tmp_path / "run", *options)
+    assert done.code == 2
+    assert "--engine vllm" in done.error
+
+
 def test_extras_that_a_server_refuses_are_left_away(chat, quick):
     seen = []
 
@@ -162,7 +206,7 @@ def test_a_server_that_only_chats(chat, quick, reply, text, reason):
         (done,) = engine.generate([asked], GREEDY)
         engine.close()
     assert "only chats" in said[0]
-    assert seen[0]["messages"] == [{"role": "user", "content": asked.question}]
+    assert seen[-1]["messages"] == [{"role": "user", "content": asked.question}]
     assert done.token_ids == chat.encode(text)
     assert done.finish_reason == reason
 
@@ -170,6 +214,8 @@ def test_a_server_that_only_chats(chat, quick, reply, text, reason):
 def test_what_a_server_cannot_do_is_refused_with_what_to_use_instead(chat, quick):
     with pytest.raises(UsageError, match="--engine vllm"):
         OpenAIEngine("http://127.0.0.1:1/v1", chat, "m", abilities=frozenset({"steering"}))
+    with pytest.raises(UsageError, match="http://localhost:8000/v1 is one"):
+        OpenAIEngine("localhost:8000/v1", chat, "m")
 
     def answer(path, body):
         return models("one", "two") if path.endswith("/models") else completion("7")

@@ -7,8 +7,9 @@ thoughts can be continued. Servers that only chat get the question; their cut th
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -18,9 +19,12 @@ from thinkedit.engines.base import Ability, Biases, Completion, Request, Samplin
 from thinkedit.errors import ThinkEditError, UsageError
 
 RETRIES = 8  # with exponential back-off: a server that restarts within half a minute is waited for
+FIRST_RETRIES = 3  # as long as nothing has been answered: a wrong address is more likely than a restart
+HELLO = "What is 1 + 1?"
 SECONDS = 3600.0  # for one answer
 # What vLLM and SGLang understand and others ignore or refuse: all of the text, tokenized as it stands, with its ids.
 EXACT = {"skip_special_tokens": False, "spaces_between_special_tokens": False, "add_special_tokens": False}
+ADDRESS = " Is the address right (it mostly ends in /v1)?"
 NO_STEERING = (
     "An OpenAI-compatible server cannot be steered from outside. Use --engine vllm (or transformers), or write a steered "
     "model with `thinkedit export --steer ALPHA` and serve that."
@@ -47,12 +51,14 @@ class OpenAIEngine:
             raise ThinkEditError('--engine openai needs the client: pip install "thinkedit[openai]".') from None
         if "steering" in abilities:
             raise UsageError(NO_STEERING)
+        if not base_url.startswith(("http://", "https://")):
+            raise UsageError(f"--base-url {base_url} is no address; http://localhost:8000/v1 is one.")
         self.base_url, self.chat, self.concurrency, self.say = base_url, chat, concurrency, say
         self.abilities: frozenset[Ability] = frozenset(("editing",)) if served_edited else frozenset()
         self.client = AsyncOpenAI(
             base_url=base_url,
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
-            max_retries=RETRIES,
+            max_retries=FIRST_RETRIES,
             timeout=Timeout(SECONDS, connect=10.0),
         )
         self.loop = asyncio.new_event_loop()
@@ -61,15 +67,17 @@ class OpenAIEngine:
         self.context = context or 1 << 30
         self._extra: dict[str, Any] = dict(EXACT)
         self._drop_bos = False
-        self._edit: Edit | None = None
+        self.continues = True  # until it turns out otherwise
         try:
-            self.served = self._find_model(served)
+            self.served = self.model = served or self._find_model()
             self.served_edited = served_edited
-            self.model = self.served
             self.continues = self._probe()
+            if served_edited:
+                self._wait(self._one_token(served_edited, self._extra))
         except BaseException:
             self.close()
             raise
+        self.client.max_retries = RETRIES
 
     # ------------------------------------------------------------------------------------------- steer, edit, close
 
@@ -87,9 +95,7 @@ class OpenAIEngine:
                 "The server cannot be edited from outside. Serve the edited model or the adapter (docs/serving.md) and "
                 "name it with --served-edited."
             )
-        if self._edit is not None and edit.heads != self._edit.heads:
-            raise UsageError("A server has one edited model; doses and placebos need --engine vllm or transformers.")
-        self._edit, self.model = edit, self.served_edited
+        self.model = self.served_edited
 
     def close(self) -> None:
         if self.loop.is_running():
@@ -132,21 +138,23 @@ class OpenAIEngine:
             extra["repetition_penalty"] = sampling.repetition_penalty
         if sampling.ignore_eos:
             extra["ignore_eos"] = True
-        if self.continues:
-            made = await self._ask(self.client.completions.create, prompt=self._text(request), extra_body=extra, **settings)
-            choice = made.choices[0]
-            text, ids = choice.text or "", getattr(choice, "token_ids", None)
-        else:
-            messages = [{"role": "user", "content": request.question}]
-            made = await self._ask(self.client.chat.completions.create, messages=messages, extra_body=extra, **settings)
-            choice = made.choices[0]
-            text, ids = self._written(request, choice.message, choice.finish_reason), None
-        reason: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
-        return Completion(request.key, list(ids) if ids else self.chat.encode(text), reason)
+        with self._one_message():
+            choice = (await self._ask(request.prompt_ids, request.question, extra, **settings)).choices[0]
+            ids = getattr(choice, "token_ids", None)
+            if not ids:
+                text = choice.text if self.continues else self._written(request, choice.message, choice.finish_reason)
+                ids = self.chat.encode(text or "")
+            reason: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
+            return Completion(request.key, [int(token) for token in ids], reason)
 
-    def _text(self, request: Request) -> str:
-        ids = request.prompt_ids[1:] if self._drop_bos else request.prompt_ids
-        return self.chat.decode(ids)
+    async def _ask(self, prompt_ids: Sequence[int], question: str | None, extra: dict[str, Any], **settings: Any) -> Any:
+        """What the server makes of a prompt, or of a question where it only chats."""
+        create: Any
+        if self.continues:
+            create = self.client.completions.create
+            return await create(prompt=self.chat.decode(prompt_ids[self._drop_bos :]), extra_body=extra, **settings)
+        create = self.client.chat.completions.create
+        return await create(messages=[{"role": "user", "content": question}], extra_body=extra, **settings)
 
     def _written(self, request: Request, message: Any, reason: str | None) -> str:
         """What the model wrote, tags and all, out of a message whose thought may stand in a field of its own."""
@@ -161,19 +169,18 @@ class OpenAIEngine:
 
     # ------------------------------------------------------------------------------------------------ what is there
 
-    def _find_model(self, served: str | None) -> str:
-        if served is not None:
-            return served
+    def _find_model(self) -> str:
         from openai import APIStatusError
 
         try:
-            listed = self._wait(self._ask(self._list_models, kept=(APIStatusError,)))
+            listed = self._wait(self._list_models())
         except APIStatusError as error:
             raise ThinkEditError(
-                f"The server at {self.base_url} does not list its models ({error.status_code}); name one with --served-model."
+                f"The server at {self.base_url} does not list its models ({error.status_code}).{ADDRESS} "
+                "If so, name a model with --served-model."
             ) from None
         if len(listed) == 1:
-            return str(listed[0])
+            return listed[0]
         if not listed:
             raise UsageError(f"The server at {self.base_url} lists no models; name the one to ask with --served-model.")
         raise UsageError(
@@ -181,44 +188,42 @@ class OpenAIEngine:
         )
 
     async def _list_models(self) -> list[str]:
-        return [model.id async for model in self.client.models.list()]
+        from openai import APIStatusError
+
+        with self._one_message(kept=(APIStatusError,)):
+            return [str(model.id) async for model in self.client.models.list()]
 
     def _probe(self) -> bool:
         """Whether the server completes text, with which extras, and whether it puts a BOS token before it."""
         from openai import APIStatusError
 
-        prompt = self.chat.prompt_ids("What is 1 + 1?")
-        refused = None
         for extra in (EXACT | {"return_token_ids": True}, EXACT, {}):
             try:
-                made = self._wait(
-                    self._ask(
-                        self.client.completions.create,
-                        kept=(APIStatusError,),
-                        model=self.served,
-                        prompt=self.chat.decode(prompt),
-                        max_tokens=1,
-                        temperature=0,
-                        extra_body=extra,
-                    )
-                )
+                made = self._wait(self._one_token(self.served, extra, kept=(APIStatusError,)))
             except APIStatusError as error:
-                refused = error
-                if error.status_code in (400, 422):
+                status = error.status_code
+                if status in (400, 422):
                     continue
-                if error.status_code in (404, 405, 501):
+                if status in (404, 405, 501):
                     break
                 raise self._failed(error) from None
             self._extra = dict(extra)
-            self._compare_counts(made, prompt)
+            self._compare_counts(made, self.chat.prompt_ids(HELLO))
             return True
-        self._extra = {}
-        status = refused.status_code if refused else "nothing"
+        self._extra, self.continues = {}, False
+        self._wait(self._one_token(self.served, {}))  # else it is the model that is not there
         self.say(
             f"{self.base_url} only chats (/completions: {status}): the server renders the prompts, and cut thoughts stay "
             "without a forced answer"
         )
         return False
+
+    async def _one_token(self, model: str, extra: dict[str, Any], kept: tuple[type[Exception], ...] = ()) -> Any:
+        """What `model` answers to begin with: shows that it is there."""
+        with self._one_message(kept):
+            made = await self._ask(self.chat.prompt_ids(HELLO), HELLO, extra, model=model, max_tokens=1, temperature=0)
+            _ = made.choices[0].finish_reason
+            return made
 
     def _compare_counts(self, made: Any, prompt: list[int]) -> None:
         counted = made.usage.prompt_tokens if made.usage else len(prompt)
@@ -234,29 +239,33 @@ class OpenAIEngine:
     def _wait(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
-    async def _ask(self, call: Callable[..., Any], kept: tuple[type[Exception], ...] = (), **given: Any) -> Any:
-        """Calls with retries, and says in one message what failed in the end; `kept` errors are the caller's."""
+    @contextmanager
+    def _one_message(self, kept: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """Around asking and reading an answer: says in one message what failed in the end; `kept` errors are the caller's."""
         from openai import OpenAIError
 
         try:
-            return await call(**given)
+            yield
         except OpenAIError as error:
             if isinstance(error, kept):
                 raise
             raise self._failed(error) from None
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # the client takes any body for an answer
+            raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> ThinkEditError:
         from openai import APIConnectionError, APIStatusError
 
         if isinstance(error, APIConnectionError):
-            return ThinkEditError(
-                f"The server at {self.base_url} does not answer ({RETRIES + 1} tries: {error}). Is it running?\n"
-                "What was finished is kept; the same command goes on from there."
-            )
-        if isinstance(error, APIStatusError):
-            hint = {401: " Set OPENAI_API_KEY.", 404: " Is the model's name right (--served-model)?"}.get(error.status_code, "")
-            return ThinkEditError(
-                f"The server at {self.base_url} refuses ({error.status_code}): {str(error.message)[:300]}{hint}\n"
-                "What was finished is kept; the same command goes on from there."
-            )
-        return ThinkEditError(f"The server at {self.base_url} sends what cannot be understood: {error}")
+            what = f"does not answer ({self.client.max_retries + 1} tries: {error}). Is it running?"
+        elif isinstance(error, APIStatusError):
+            hint = {
+                401: " Set OPENAI_API_KEY.",
+                404: " Is the model's name right (--served-model, --served-edited)?" + ADDRESS,
+            }.get(error.status_code, "")
+            what = f"refuses ({error.status_code}): {str(error.message)[:300]}{hint}"
+        else:
+            what = f"sends what is no answer of an OpenAI-compatible server.{ADDRESS}"
+        return ThinkEditError(
+            f"The server at {self.base_url} {what}\nWhat was finished is kept; the same command goes on from there."
+        )

@@ -37,11 +37,14 @@ def evaluate(
     split = split or defaults.evaluate_split
     samples, limit = samples or defaults.samples, limit or defaults.evaluate_limit
     max_tokens = max_tokens or defaults.evaluate_tokens
+    served = run.options.machine.served_edited
     if run.machine.engine_name == "openai":
-        if not run.options.machine.served_edited and not base_only:
+        if n_heads or strengths or placebos:
+            raise UsageError("A server has one edited model; doses and placebos need --engine vllm or transformers.")
+        if not served and not base_only:
             run.progress.say("the server's model alone is evaluated, as the base; --served-edited NAME adds an edited one")
             base_only = True
-        placebos = placebos or 0  # a server has no more than what it serves
+        placebos = 0  # a server has no more than what it serves
     arms: Arms = {"base": None} if base_only else make_arms(run, n_heads, strengths, placebos)
     run.check_asking()
     edited = arms.get("edited")
@@ -55,6 +58,8 @@ def evaluate(
         for name, questions in loaded.items():
             task = get_task(name, columns)
             shaping = {"edit": edit_hash(edit) if edit else None, "source": source_of(name, split)}
+            if edit and served:
+                shaping["served"] = served
             file = run.record_file(
                 "evaluate",
                 f"{slug(task.name)}-{arm.replace(' ', '-')}",

@@ -101,6 +101,13 @@ class Machine:
             self._engine = self._open(frozenset(abilities))
         return self._engine
 
+    def check_able(self, ability: "Ability") -> None:
+        """Raises UsageError where the chosen engine can never do it, before anything is read or loaded."""
+        if self.engine_name == "openai" and ability == "steering":
+            from thinkedit.engines.openai import NO_STEERING
+
+            raise UsageError(NO_STEERING)
+
     def decoder(self) -> "Decoder":
         """The decoder whose activations can be read."""
         from thinkedit.engines.transformers import TransformersEngine

@@ -30,6 +30,7 @@ def steer(
     columns: dict[str, str] | None = None,
 ) -> list[Record]:
     """Answers the questions under every setting into `steer/`; gives all records. `layers` "each" is the layer scan."""
+    run.machine.check_able("steering")
     defaults = run.defaults
     chosen, each = parse_layers(layers, run.shape.layers)
     alphas = tuple(alphas) if alphas else (SCAN_ALPHAS if each else defaults.alphas)
