@@ -115,7 +115,7 @@ def regrade_command(
     model: Annotated[str | None, option("--model", help="The run of this model in runs/ (default: tiny).")] = None,
     out: Annotated[Path | None, option("--out", help="The run directory, where no paths are given.")] = None,
     dry_run: Annotated[bool, option("--dry-run", help="Only say what would change.")] = False,
-    timeout: Annotated[float, option("--timeout", help="Seconds that one comparison may take (default 5).")] = 5.0,
+    timeout: Annotated[float, option("--timeout", help="Processor seconds that one comparison may take (default 5).")] = 5.0,
     published_quirks: Annotated[bool, option("--published-quirks", help="Grade by the published rules.")] = False,
 ) -> None:
     """Grades saved answers again, without generating anything; shows which verdicts change."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from thinkedit.grading.normal import plain_number
+from thinkedit.grading.words import in_digits
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MOST_BOXES = 20  # empty boxes that are passed over before giving up
@@ -23,19 +24,25 @@ BARE_TOKEN = re.compile(r"-?\d+(?:\.\d+)?|\\?[^\W_]+")
 STATED = re.compile(
     r"(?:\banswer[ \t*_]*(?:\bis\b|:|=)|^[ \t]*\#{4}(?!\#))[\s*_:]*(?P<rest>[^\n]+)", re.IGNORECASE | re.MULTILINE
 )
+CLAUSE = re.compile(r",\s|;|\s\((?=[a-z])|\b(?:because|since|where|with)\b")
 MATHS = re.compile(r"\$\$?([^$\n]+)\$|\\\(([^\n]+?)\\\)|\\\[([^\n]+?)\\\]")
 SENTENCE = re.compile(r"[^.\n]+(?:\.(?=\S)[^.\n]+)*")
 NUMBER = re.compile(
     r"""(?<![\w.])(?:(?<![)\]}])[-\u2212])?\\?\$?(?:
         (?:\d+\s*)?\\[dtc]?frac\s*(?:\{\s*\d+\s*\}|\d)\s*(?:\{\s*\d+\s*\}|\d)
-      | (?:\d{1,3}(?:(?:,|\{,\}|,?\\[!,])\d{3})+(?!\d)|\d+)(?:\.\d+)?
+      | (?<!\d:)(?:\d{1,3}(?:(?:,|\{,\}|,?\\[!,])\d{3})+(?!\d)|\d+(?!\d))(?!:(?!00)\d)(?:\.\d+)?
             (?:\s?/\s?\d+(?![\d/])|\s(?:hundred|thousand|million|billion|trillion|dozen)\b)?
       | \.\d+)""",
     re.VERBOSE,
 )
 # The letter of a choice in free text, the surest way of writing it first.
 LONE_LETTER = re.compile(r"^[ \t*_$(\[]*([A-Z])[ \t*_$)\].]*$", re.MULTILINE)
-NAMED_LETTER = re.compile(r"\b(?:option|choice|answer)[ \t*_$(\[]+([A-Z])\b|\(([A-Z])\)|\*\*([A-Z])\*\*", re.IGNORECASE)
+NAMED_LETTER = re.compile(
+    r"\b(?:option|choice|answer|letter)(?::|[ \t]is\b)?[ \t*_$(\[]+([A-Z])\b"
+    r"|\b([A-Z])[*_)]*[ \t]is[ \t](?:the[ \t])?(?:correct|right)"
+    r"|\(([A-Z])\)|\*\*([A-Z])\*\*",
+    re.IGNORECASE,
+)
 LISTED_LETTER = re.compile(r"^[ \t*_(\[]*([A-Z])[*_]*[).:][ \t*_]", re.MULTILINE)
 LEADING_LETTER = re.compile(r"[\s*_$(\[{]*(?:\\(?:text|mathrm|mathbf|textbf)\{)?[\s(]*([A-Z])(?![a-zA-Z0-9'\u2019])(?!\s*=)")
 
@@ -103,7 +110,9 @@ def _stated_answer(rest: str, form: str, choices: Sequence[str]) -> str | None:
     if form == "number":
         if inside and plain_number(inside) is not None:
             return inside
-        first = NUMBER.search(rest.rpartition("=")[2]) or NUMBER.search(rest)
+        clause = CLAUSE.split(rest, maxsplit=1)[0]
+        found = (NUMBER.search(part) for part in (clause.rpartition("=")[2], clause, rest, in_digits(rest)))
+        first = next(filter(None, found), None)
         return first[0].replace("\\$", "").replace("$", "") if first else None
     if form == "choice":
         letter = LEADING_LETTER.match(rest)

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from thinkedit.grading.answers import LETTERS, NUMBER
+from thinkedit.grading.intervals import RELATION as INEQUALITY
+from thinkedit.grading.intervals import as_intervals
 from thinkedit.grading.normal import TEXT, normal, plain_number, squeezed, unwrapped
 from thinkedit.grading.value import rough_value, tell_apart
+from thinkedit.grading.words import in_digits
 
 Pairs = list[tuple[str, str]]
 Decision = bool | Pairs
@@ -83,7 +86,8 @@ def _compare(gold: str, answer: str) -> Decision:
         return bool(squeezed(gold))
     gold_value, value = plain_number(gold), plain_number(answer)
     if gold_value is not None and value is not None:
-        return gold_value == value
+        # A dozen is a number, and a unit where dozens were asked for.
+        return gold_value == value or ("dozen" in answer and gold_value * 12 == value)
     if _is_text(gold):
         return _text_key(gold) == _text_key(answer)
     if gold_value is not None:
@@ -97,6 +101,8 @@ def _compare(gold: str, answer: str) -> Decision:
         if bases[0] and bases[1]:
             # A base that the question fixed may be left out of the answer.
             return bases[0][1] == bases[1][1] and bases[0][2] is not None and bases[1][2] in (None, bases[0][2])
+    if bool(INEQUALITY.search(gold)) is not bool(INEQUALITY.search(answer)):
+        gold, answer = (as_intervals(text) or text for text in (gold, answer))
     named = _compare_named(gold, answer)
     return named if named is not None else _compare_structure(gold, answer)
 
@@ -132,6 +138,8 @@ def _compare_structure(gold: str, answer: str) -> Decision:
         if gold_open != opened or len(gold_parts) != len(parts):
             return False
         return _all([_compare(*pair) for pair in zip(gold_parts, parts, strict=True)])
+    if (ordered and opened) or (order and gold_open):
+        return False  # a tuple or an interval against a set in braces
     if ordered or order or (max(len(gold_parts), len(parts)) == 1 and not gold_open and not opened):
         return [(gold, answer)] if _same_variables(gold, answer) else False
     gold_parts, parts = (_without_names(items) for items in (gold_parts, parts))
@@ -228,9 +236,10 @@ def _text_key(text: str) -> str:
 
 def _numbers_of_sentence(answer: str) -> list[str]:
     """The numbers of an answer in words ("Janet makes 18 dollars"); none if it is no such thing."""
-    text = unwrapped(answer)
+    words = unwrapped(answer)
+    text = words if NUMBER.search(words) else in_digits(words)
     rest = NUMBER.sub("", text)
-    worded = SENTENCE.fullmatch(rest) and re.search(r"[a-zA-Z]{2}", rest) and not MEANINGFUL.search(rest.lower())
+    worded = SENTENCE.fullmatch(rest) and re.search(r"[a-zA-Z]{2}", words) and not MEANINGFUL.search(rest.lower())
     return [match[0] for match in NUMBER.finditer(text)] if worded else []
 
 

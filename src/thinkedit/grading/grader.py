@@ -39,8 +39,8 @@ class Grader:
     """Grades many answers at once; what strings and exact numbers cannot decide goes to math-verify in other processes.
 
     Use it as a context manager. `workers` is the number of those processes (default: one a core, at most 8), `timeout`
-    the seconds that one comparison may take, `lenient` restores the rules of the published evaluation. Starting costs
-    nothing until an answer needs a process.
+    the seconds of processor time that one comparison may take, `lenient` restores the rules of the published evaluation.
+    Starting costs nothing until an answer needs a process.
     """
 
     def __init__(self, workers: int | None = None, timeout: float = 5.0, lenient: bool = False) -> None:

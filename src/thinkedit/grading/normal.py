@@ -32,14 +32,16 @@ NESTED = r"\{(?:[^{}]|\{[^{}]*\})*\}"
 REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"(\d)\s*(?:,\s*\\!\s*|\{,\}\s*|\\[!,]\s*)(?=\d{3}(?!\d))", r"\1"),  # thousands, as LaTeX sets them
+        (r"(?<![\d.])(\d{1,3}) (?=\d{3}(?![\d/]))", r"\1"),  # thousands, apart by a space
+        (r"(\d)\s*(?:,\s*\\!\s*|\{,\}\s*|\\[!,]\s*)(?=\d{3}(?!\d))", r"\1"),  # and as LaTeX sets them
+        (r"\\(?:text)?color\s*\{\w*\}|\\(?:bf|it|rm|large|Large|huge|Huge|boldsymbol|bm|underline)(?![a-zA-Z])", ""),
         (r"\\(?:left|right)\.", ""),
         (r"\\(?:(?:display|text)style|left|right|[bB]igg?[lr]?)(?![a-zA-Z])", ""),
         (r"\\\\\s*\[[^\[\]]*\]", r"\\\\ "),  # the row spacing of a matrix
-        (r"(?<!\\)\\[()\[\]]|\\?\$", ""),
+        (r"(?<!\\)\\[()\[\]]|\\?\$|[€£¥]|\\(?:pounds|euro)(?![a-zA-Z])", ""),
         (r"(?<!\\)\\[ !,;:>]|~|\\q?quad(?![a-zA-Z])", " "),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        (r"\\(?:mbox|text(?:rm|bf|it|normal|sf)|math(?:rm|bf|it|sf)|operatorname)\s*(?=\{)", r"\\text"),
+        (r"\\(?:mbox|text(?:rm|bf|it|normal|sf|tt)|math(?:rm|bf|it|sf)|operatorname)\s*(?=\{)", r"\\text"),
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
         (r"\\frac\s*(\\[a-zA-Z]+)\s*(\d)", r"\\frac{\1}{\2}"),
@@ -49,18 +51,22 @@ REWRITES = [
         (r"\\?%", ""),
         (r"\\leq(?:slant)?(?![a-zA-Z])", r"\\le "),
         (r"\\geq(?:slant)?(?![a-zA-Z])", r"\\ge "),
+        (r"\\varnothing(?![a-zA-Z])", r"\\emptyset"),
         (r"\\lbrace(?![a-zA-Z])", r"\\{"),
         (r"\\rbrace(?![a-zA-Z])", r"\\}"),
         (r"\\(begin|end)\{[bBv]?matrix\}", r"\\\1{pmatrix}"),
         (r"\+\s*(?=\\infty)", ""),
         (r",?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)\s*", ","),
+        (r"(?<=\d):00(?!\d)", ""),
+        (r"(?<=\d)\s*\^\s*\{?\s*(?:\\text\s*\{\s*)?(?:st|nd|rd|th)\b\s*\}*", ""),  # the 4th
         (r"(?i)(?<=\d)\s*\\text\s*\{\s*([ap])\.?m\.?\s*\}|(?<=\d)\s*([ap])\.?m\b\.?", _half_day),
     )
 ]
-DEGREES = re.compile(r"\^\s*\{?\s*\\circ(?![a-zA-Z])\s*\}?|\\degrees?(?![a-zA-Z])")
+DEGREES = re.compile(r"(?:\^\s*\{?\s*\\circ(?![a-zA-Z])\s*\}?|\\degrees?(?![a-zA-Z]))(?:\s*[CF]\s*$)?")
 TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
+GAP = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
-CURRENCY = re.compile(r"^([-+]?)\s*(?:USD|US|[€£¥])\s*(?=[\d.-])")
+CURRENCY = re.compile(r"^([-+]?)\s*(?:USD|US)\s*(?=[\d.-])")
 SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 UNITS = "mm|cm|km|m|in|ft|yd|mi|mg|g|kg|lb|oz|ml|mL|L|s|hr|h|kph|mph|ct"
 NOT_UNITS = "|".join(
@@ -69,15 +75,18 @@ NOT_UNITS = "|".join(
 )  # fmt: skip
 POWER = r"(?:\s*\^\s*\{?\s*\d\s*\}?)?\s*$"
 UNIT = re.compile(
-    rf"(?<=[\d)}}i])\s*\\text\s*\{{(?!\s*(?:{NOT_UNITS})\b)[^{{}}]*\}}{POWER}"
+    rf"(?<=[\d)}}i])\s*/?\s*\\text\s*\{{(?!\s*(?:{NOT_UNITS})\b)[^{{}}]*\}}{POWER}"
     rf"|(?<=[\d}}])\s*\b(?!(?:{NOT_UNITS})\b)(?:[a-zA-Z]{{3,}}|{UNITS})\b(?:[\s-]+[a-zA-Z]+|\s*/\s*[a-zA-Z]+){{0,6}}{POWER}"
     rf"|(?<=\d)(?:{UNITS.replace('|m|', '|').replace('|g|', '|').replace('|s|', '|').replace('|h|', '|')}){POWER}"
+    r"|(?<=[\d}])\s*\((?:\\text\s*\{[^{}]*\}|[a-zA-Z]{3}[a-zA-Z ]*)\)\s*$"
+    r"|(?<=\d)\s*\\frac\s*\{\s*\\text\s*\{[^{}]*\}\s*\}\s*\{\s*\\text\s*\{[^{}]*\}\s*\}\s*$"
 )
 DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 DECIMAL = rf"(?:{DIGITS}(?:\.\d*)?|\.\d+)"
 SIGN = r"(?P<sign>[-+]?)\s*"
 NUMBERS = [
     re.compile(rf"{SIGN}(?P<number>{DECIMAL})"),
+    re.compile(rf"{SIGN}(?P<number>\d+\.\d*)\\overline\s*\{{\s*(?P<period>\d+)\s*\}}"),
     re.compile(rf"{SIGN}\\frac\s*\{{\s*(?P<top>[-+]?\s*{DECIMAL})\s*\}}\s*\{{\s*(?P<bottom>[-+]?\s*{DECIMAL})\s*\}}"),
     re.compile(rf"{SIGN}\(?(?P<top>{DECIMAL})\s*/\s*(?P<bottom>{DECIMAL})\)?"),
     re.compile(rf"{SIGN}(?P<whole>\d+)\s*\\frac\s*\{{\s*(?P<top>\d+)\s*\}}\s*\{{\s*(?P<bottom>\d+)\s*\}}"),
@@ -102,7 +111,7 @@ def normal(answer: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    return " ".join(text.split()).rstrip(" .;:,").lstrip(" =:")
+    return " ".join(text.split()).rstrip(" .;:,\\").lstrip(" =:")
 
 
 def unwrapped(text: str) -> str:
@@ -111,12 +120,13 @@ def unwrapped(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    return "".join(text.split())
+    """Without white space, save between digits: `1 1/2` is not 11/2."""
+    return GAP.sub("", text)
 
 
 @lru_cache(maxsize=8192)
 def plain_number(answer: str) -> Fraction | None:
-    r"""The exact value of an integer, decimal, fraction, mixed number or `a \times 10^n`; `None` for all else."""
+    r"""The exact value of an integer, (repeating) decimal, fraction, mixed number or `a \times 10^n`; `None` for all else."""
     text = unwrapped(normal(answer))
     if text.startswith("(") and text.endswith(")") and "," not in text:
         text = text[1:-1].strip()
@@ -135,6 +145,9 @@ def _value(parts: dict[str, str | None]) -> Fraction | None:
     if bottom == 0:
         return None
     value = read("number", "0") + read("whole", "0") + read("top", "0") / bottom
+    if period := parts.get("period"):
+        decimals = len((parts["number"] or "").partition(".")[2])
+        value += Fraction(int(period), 10**decimals * (10 ** len(period) - 1))
     value *= SCALES.get(parts.get("scale") or "", 1)
     value *= Fraction(10) ** int(parts.get("exponent") or 0)
     return -value if parts["sign"] == "-" else value

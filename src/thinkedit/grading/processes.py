@@ -1,8 +1,13 @@
-"""math-verify in parallel processes, each of which is killed when a pair takes too long and replaced by a fresh one."""
+"""math-verify in parallel processes, each of which is killed when a pair takes too long and replaced by a fresh one.
+
+The limit is of processor time, which the process sets for itself, so that a verdict does not depend on how busy the
+machine is; a limit by the clock stands behind it.
+"""
 
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +21,7 @@ from thinkedit.errors import ThinkEditError
 Outcome = bool | Literal["unparsable", "timed out"]
 MEMORY = 2 * 2**30  # bytes a worker may map
 START_SECONDS = 120.0
+PATIENCE = 20.0  # seconds by the clock for each second of processor time
 PAIRS_PER_WORKER = 40  # below this many, another worker costs more than it brings
 
 
@@ -25,10 +31,10 @@ class Worker:
     def __init__(self, timeout: float) -> None:
         code = (
             "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-            f"from thinkedit.grading.worker import serve; serve({timeout!r}, {MEMORY})"
+            f"from thinkedit.grading.worker import serve; serve({timeout!r}, {PATIENCE * timeout!r}, {MEMORY})"
         )
         environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
-        self.timeout = timeout
+        self.patience = PATIENCE * timeout
         self.ready = False
         self.task: int | None = None
         self.deadline = time.monotonic() + START_SECONDS
@@ -45,7 +51,7 @@ class Worker:
         self.input, self.output = self.process.stdin, self.process.stdout
 
     def send(self, task: int, pair: tuple[str, str]) -> None:
-        self.task, self.deadline = task, time.monotonic() + self.timeout
+        self.task, self.deadline = task, time.monotonic() + self.patience
         with suppress(BrokenPipeError):  # its end is seen when its output is read
             self.input.write(json.dumps(pair).encode() + b"\n")
             self.input.flush()
@@ -59,7 +65,7 @@ class Worker:
 
 
 class Processes:
-    """Up to `count` workers, started when there is work for them."""
+    """Up to `count` workers, started when there is work for them. `timeout` is seconds of processor time for one pair."""
 
     def __init__(self, count: int, timeout: float) -> None:
         self.count, self.timeout = count, timeout
@@ -110,6 +116,8 @@ class Processes:
             self._drop(worker)
             if not worker.ready:
                 self._failed_start()
+            elif worker.task is not None and worker.process.returncode == -signal.SIGPROF:
+                outcomes[worker.task] = "timed out"
             elif worker.task is not None:
                 # It ran out of memory or was ended from outside: once more, in a fresh process, then no more.
                 deaths[worker.task] = deaths.get(worker.task, 0) + 1

@@ -9,11 +9,11 @@ import sys
 from functools import lru_cache
 
 
-def serve(timeout: float, memory: int) -> None:
+def serve(timeout: float, patience: float, memory: int) -> None:
     """Answers `["gold", "answer"]` with `true`, `false` or, where the answer cannot be parsed, `null`.
 
-    The parent kills this process after `timeout` seconds of one pair; if the parent is gone, the alarm does. It may map
-    `memory` bytes. It ends with stdin.
+    It ends by SIGPROF after `timeout` seconds of processor time on one pair. The parent kills it after `patience` seconds
+    by the clock; if the parent is gone, the alarm does. It may map `memory` bytes. It ends with stdin.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing that a library prints may look like an answer
@@ -46,10 +46,12 @@ def serve(timeout: float, memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (OSError, ValueError):
         pass  # not every system has the limit; the time limit still holds
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for ending in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(ending, signal.SIG_DFL)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_REAL, timeout + 5)
+        signal.setitimer(signal.ITIMER_PROF, timeout)
+        signal.setitimer(signal.ITIMER_REAL, patience + 5)
         try:
             verdict = equal(*json.loads(line))
         except MemoryError:
@@ -58,5 +60,6 @@ def serve(timeout: float, memory: int) -> None:
             os._exit(3)
         except Exception:
             verdict = None
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0)
         print(json.dumps(verdict), file=answers, flush=True)
