@@ -121,17 +121,18 @@ def test_out_of_memory_at_any_step_halves_the_batch_and_changes_nothing(checkpoi
     engine = engine_for(checkpoint("llama"), batch_size=8)
     sampling = Sampling(40, temperature=1.0)
     wanted = answers(engine, requests(), sampling)
-    forward = engine.decoder.body.forward
+    forward, calls = engine.forward, []
 
-    calls = []
+    class Starved:
+        cache_type = forward.cache_type
 
-    def starved(input_ids, *args, **kwargs):
-        calls.append(input_ids.shape[0])
-        if input_ids.shape[0] > 3 and len(calls) > start:
-            raise torch.OutOfMemoryError("no more than three rows fit")
-        return forward(input_ids, *args, **kwargs)
+        def __call__(self, ids, positions, cache):
+            calls.append(ids.shape[0])
+            if ids.shape[0] > 3 and len(calls) > start:
+                raise torch.OutOfMemoryError("no more than three rows fit")
+            return forward(ids, positions, cache)
 
-    monkeypatch.setattr(engine.decoder.body, "forward", starved)
+    monkeypatch.setattr(engine, "forward", Starved())
     assert answers(engine, requests(), sampling) == wanted
 
 

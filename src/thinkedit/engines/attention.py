@@ -25,10 +25,12 @@ class KeyValueCache:
     one token to each of the first `lengths.numel()` rows, at the positions `lengths`).
     """
 
-    def __init__(self, layers: int, rows: int, heads: int, capacity: int, head_dim: int, like: Tensor) -> None:
-        shape = (rows, heads, capacity, head_dim)
-        self.keys = [like.new_zeros(shape) for _ in range(layers)]
-        self.values = [like.new_zeros(shape) for _ in range(layers)]
+    step = 1  # positions that lie together in `keys`
+
+    def __init__(self, layers: int, rows: int, heads: int, head_dim: int, like: Tensor) -> None:
+        together = () if self.step == 1 else (self.step,)
+        self.keys = [like.new_zeros(rows, heads, 0, head_dim, *together) for _ in range(layers)]
+        self.values = [like.new_zeros(rows, heads, 0, head_dim) for _ in range(layers)]
         self.rows: Tensor | None = None
         self.lengths = torch.zeros(0, dtype=torch.long, device=like.device)
         self.groups: Sequence[Group] = ()
@@ -36,22 +38,32 @@ class KeyValueCache:
 
     @property
     def capacity(self) -> int:
-        return self.keys[0].shape[2]
+        return self.values[0].shape[2]
+
+    @property
+    def span(self) -> int:
+        """Tokens that the longest row holds with the one that is appended."""
+        return 1 + max(group.longest for group in self.groups)
 
     def resize(self, rows: int, capacity: int) -> None:
         """Changes the number of rows or positions, keeping what fits; one layer at a time, so that little is held twice."""
-        for tensors in (self.keys, self.values):
+        blocks = -(-capacity // self.step)
+        for tensors, size in ((self.keys, blocks), (self.values, blocks * self.step)):
             for layer, old in enumerate(tensors):
-                new = old.new_zeros(rows, old.shape[1], capacity, old.shape[3])
-                r, c = min(rows, old.shape[0]), min(capacity, old.shape[2])
+                new = old.new_zeros(rows, old.shape[1], size, *old.shape[3:])
+                r, c = min(rows, old.shape[0]), min(size, old.shape[2])
                 new[:r, :, :c] = old[:r, :, :c]
                 tensors[layer] = new
 
     def move(self, sources: Tensor, targets: Tensor, span: int) -> None:
         """Copies the first `span` positions of rows `sources` over rows `targets`, all at once."""
-        for tensors in (self.keys, self.values):
+        for tensors, size in ((self.keys, -(-span // self.step)), (self.values, span)):
             for tensor in tensors:
-                tensor[targets, :, :span] = tensor[sources, :, :span]
+                tensor[targets, :, :size] = tensor[sources, :, :size]
+
+    def store_keys(self, layer: int, rows: Tensor, key: Tensor) -> None:
+        """Keys [rows, key_value_heads, tokens, head_dim] of whole prompts."""
+        self.keys[layer][rows, :, : key.shape[2]] = key
 
     def fill(self, rows: Tensor) -> None:
         """The next forward stores whole prompts in these rows."""
@@ -62,6 +74,28 @@ class KeyValueCache:
         self.rows, self.lengths, self.groups = None, lengths, groups
         self._index = torch.arange(lengths.numel(), device=lengths.device)
         self._blocks = {}
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
+    ) -> Tensor:
+        """Stores the new keys and values and attends to all of each row: [rows, tokens, heads, head_dim]."""
+        keys, values = self.keys[layer], self.values[layer]
+        if self.rows is not None:
+            self.store_keys(layer, self.rows, key)
+            values[self.rows, :, : value.shape[2]] = value
+            return causal_attention(query, key, value, scaling, window)
+        keys[self._index, :, self.lengths] = key[:, :, 0]
+        values[self._index, :, self.lengths] = value[:, :, 0]
+        rows, heads, _, head_dim = query.shape
+        # The query heads that share a key-value head become its queries, so nothing is repeated.
+        shared = query.reshape(rows, keys.shape[1], heads // keys.shape[1], head_dim)
+        out = [
+            scaled_dot_product_attention(
+                shared[part], keys[part, :, :span], values[part, :, :span], attn_mask=mask, scale=scaling
+            )
+            for part, span, mask in self.blocks(window)
+        ]
+        return (out[0] if len(out) == 1 else torch.cat(out)).reshape(rows, 1, heads, values.shape[-1])
 
     def blocks(self, window: int | None) -> list["Block"]:
         """For each group of rows: which they are, how many positions they look at, and the additive mask
@@ -76,7 +110,7 @@ class KeyValueCache:
                 hidden = positions > lengths
                 if window is not None:
                     hidden |= positions <= lengths - window
-                mask = torch.zeros(hidden.shape, dtype=self.keys[0].dtype, device=lengths.device)
+                mask = torch.zeros(hidden.shape, dtype=self.values[0].dtype, device=lengths.device)
                 made.append((part, span, mask.masked_fill_(hidden, -torch.inf)[:, None, None]))
                 row += group.rows
         return self._blocks[window]
@@ -94,20 +128,19 @@ def attention(
     cache: KeyValueCache | None = None,
     **_unused: object,
 ) -> tuple[Tensor, None]:
-    """`query` [rows, heads, tokens, head_dim], `key` and `value` [rows, key_value_heads, tokens, head_dim]."""
-    if cache is not None:
-        keys, values = cache.keys[module.layer_idx], cache.values[module.layer_idx]
-        if cache.rows is None:
-            keys[cache._index, :, cache.lengths] = key[:, :, 0]
-            values[cache._index, :, cache.lengths] = value[:, :, 0]
-            return _decode(query, keys, values, cache, scaling, sliding_window), None
-        keys[cache.rows, :, : key.shape[2]] = key
-        values[cache.rows, :, : value.shape[2]] = value
+    """What transformers calls: `query` [rows, heads, tokens, head_dim], `key` and `value` with key_value_heads."""
+    if cache is None:
+        return causal_attention(query, key, value, scaling, sliding_window), None
+    return cache.attend(module.layer_idx, query, key, value, scaling, sliding_window), None
+
+
+def causal_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """Every token looks at those before it, at most `window` with itself. Gives [rows, tokens, heads, head_dim]."""
     mask = None
-    if sliding_window is not None and query.shape[2] > sliding_window:
+    if window is not None and query.shape[2] > window:
         position = torch.arange(query.shape[2], device=query.device)
         distance = position[:, None] - position
-        mask = (distance >= 0) & (distance < sliding_window)
+        mask = (distance >= 0) & (distance < window)
     out = scaled_dot_product_attention(
         query,
         key,
@@ -117,20 +150,7 @@ def attention(
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return out.transpose(1, 2), None
-
-
-def _decode(
-    query: Tensor, keys: Tensor, values: Tensor, cache: KeyValueCache, scaling: float | None, window: int | None
-) -> Tensor:
-    """One new token a row. The query heads that share a key-value head become its queries, so nothing is repeated."""
-    rows, heads, _, head_dim = query.shape
-    shared = query.view(rows, keys.shape[1], heads // keys.shape[1], head_dim)
-    out = [
-        scaled_dot_product_attention(shared[part], keys[part, :, :span], values[part, :, :span], attn_mask=mask, scale=scaling)
-        for part, span, mask in cache.blocks(window)
-    ]
-    return (out[0] if len(out) == 1 else torch.cat(out)).reshape(rows, 1, heads, values.shape[-1])
+    return out.transpose(1, 2)
 
 
 AttentionInterface.register(ATTENTION, attention)

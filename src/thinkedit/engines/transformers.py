@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from thinkedit.architecture import Decoder
 from thinkedit.edit import Edit
-from thinkedit.engines.attention import KeyValueCache
 from thinkedit.engines.base import Ability, Biases, Completion, Request, Sampling, as_queue
+from thinkedit.engines.forward import make_forward
 from thinkedit.engines.groups import Group, close_gaps, merged, regrouped
 from thinkedit.engines.sampling import sample
 from thinkedit.errors import ThinkEditError
@@ -42,6 +42,7 @@ class TransformersEngine:
         self.context = self.shape.context or 1 << 30
         self.model = load_model(source, self.device, dtype)
         self.decoder = Decoder(self.model)
+        self.forward = make_forward(self.decoder)
         self.end_ids = torch.tensor(sorted(set(end_ids)), dtype=torch.long, device=self.device)
         self.batch_size = batch_size
         self._own_biases: dict[nn.Linear, Tensor] = {}
@@ -74,7 +75,7 @@ class TransformersEngine:
             weight.data.copy_(edit.edited(layer, weight.detach()))
 
     def close(self) -> None:
-        del self.model, self.decoder
+        del self.model, self.decoder, self.forward
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -155,8 +156,8 @@ class _Batch:
         seen = torch.zeros(limit, vocabulary, dtype=torch.bool, device=device) if sampling.repetition_penalty != 1 else None
         out = torch.zeros(limit, min(sampling.max_tokens, 256), dtype=torch.int32, device=device)
         self.state = _State(seeds, lengths, counts, budgets, last, out, seen)
-        self.cache = KeyValueCache(
-            shape.layers, limit, shape.key_value_heads, 0, shape.head_dim, engine.decoder.head.weight.new_empty(0)
+        self.cache = engine.forward.cache_type(
+            shape.layers, limit, shape.key_value_heads, shape.head_dim, engine.decoder.head.weight
         )
         position = 2 * shape.key_value_heads * shape.head_dim * engine.model.dtype.itemsize
         self.worth = CALL.get(device.type, 0) // position
@@ -202,7 +203,7 @@ class _Batch:
         rows = torch.arange(self.rows, self.rows + len(requests), device=device)
         self._make_room(max(self.longest, longest) + 1)
         self.cache.fill(rows)
-        hidden = engine.decoder.body(ids, use_cache=False, cache=self.cache).last_hidden_state
+        hidden = engine.forward(ids, torch.arange(longest, device=device)[None], self.cache)
         logits = engine.decoder.head(hidden[torch.arange(len(requests), device=device), sizes - 1])
         state.seeds[rows] = torch.tensor([request.seed for request in requests], device=device)
         state.budgets[rows] = torch.tensor([engine._budget(r, self.sampling) for r in requests], device=device)
@@ -235,9 +236,7 @@ class _Batch:
         state, n = self.state, self.rows
         self._make_room(self.longest + 1)
         self.cache.append(state.lengths[:n], self.groups)
-        hidden = self.engine.decoder.body(
-            state.last[:n, None], position_ids=state.lengths[:n, None], use_cache=False, cache=self.cache
-        ).last_hidden_state
+        hidden = self.engine.forward(state.last[:n, None], state.lengths[:n, None], self.cache)
         logits = self.engine.decoder.head(hidden[:, -1])
         self._take(torch.arange(n, device=self.engine.device), logits)
         state.lengths[:n] += 1
