@@ -41,8 +41,10 @@ def main() -> None:
     def ours() -> float:
         return tokens / timed(lambda: one_pass(decoder, examples))
 
+    best = min((1024, 2048, 4096, 8192), key=lambda size: min(timed(lambda: bare(decoder, examples, size)) for _ in range(2)))
+
     def floor() -> float:
-        return max(tokens / timed(lambda size=size: bare(decoder, examples, size)) for size in (2048, 4096, 8192))
+        return tokens / timed(lambda: bare(decoder, examples, best))
 
     few = examples[:: max(1, len(examples) // 20)]  # the published way takes minutes: a fifth of the examples at a time
     few_tokens = sum(len(example.ids) for example in few)
@@ -51,7 +53,12 @@ def main() -> None:
         return few_tokens / timed(lambda: as_published(decoder, few))
 
     what = f"{len(examples)} examples, {tokens:,} tokens"
-    record("one pass / bare forward pass", median_ratio(ours, floor, options.rounds), f"tokens/s; {what}", least=0.85)
+    record(
+        "one pass / bare forward pass",
+        median_ratio(ours, floor, options.rounds),
+        f"tokens/s; {what}; its best batches: {best} tokens",
+        least=0.85,
+    )
     record("one pass / the published three", median_ratio(ours, published, options.rounds), "tokens/s", least=5)
     for count in (25, 50, 100, 200):
         sample = make_examples(count)

@@ -109,7 +109,7 @@ def test_an_interrupted_pass_goes_on_and_a_moved_threshold_computes_only_what_is
 
     import thinkedit.activations as module
 
-    limit, module.BATCH_TOKENS = module.BATCH_TOKENS, 40
+    limit, module.BATCH_TOKENS = module.BATCH_TOKENS, {"cpu": 40}
     try:
         with pytest.raises(Killed):
             compute_activations(decoder, examples(), path, {"a": "1"}, advance=kill)
