@@ -58,8 +58,9 @@ def test_vllm_that_is_not_installed_says_how_to_get_it(thinkedit, tmp_path):
     assert "pip install" in done.error
 
 
-def test_a_server_is_not_steered(thinkedit, tmp_path):
-    done = thinkedit("steer", "--base-url", "http://127.0.0.1:9/v1", "--out", str(tmp_path / "run"))
+@pytest.mark.parametrize("command", ["steer", "run"])
+def test_a_server_is_not_steered(thinkedit, tmp_path, command):
+    done = thinkedit(command, "--base-url", "http://127.0.0.1:9/v1", "--out", str(tmp_path / "run"))
     assert done.code == 2
     assert "--engine vllm" in done.error
     assert "thinkedit export --steer" in done.error

@@ -5,8 +5,10 @@ import pytest
 pytest.importorskip("vllm", reason="vLLM has an environment of its own: make vllm-env, then make test-vllm")
 
 import torch
-from random_models import make_checkpoint
+from random_models import SIZES, make_checkpoint
+from transformers import Olmo2Config, Olmo2ForCausalLM
 
+from thinkedit.artifacts.steered import write_steered
 from thinkedit.edit import make_edit
 from thinkedit.engines.base import Request, Sampling
 from thinkedit.engines.transformers import TransformersEngine
@@ -113,6 +115,57 @@ def test_edits_and_doses_in_one_load_equal_the_transformers_engines(source, plai
     finally:
         plain.apply(None)
         engine.close()
+
+
+@pytest.mark.parametrize("source", [name for name in MODELS if name != "qwen3"], indirect=True)
+def test_a_steered_checkpoint_is_the_steered_engine(source, plain, base, tmp_path):
+    biases = steerings(source)["attn"] | steerings(source)["mlp"]
+    write_steered(source, biases, tmp_path / "steered")
+    plain.steer(biases)
+    engine = VllmEngine(ModelSource("steered", tmp_path / "steered"), [])
+    try:
+        wanted, found = answers(plain, source), answers(engine, source)
+        assert same(found, wanted) >= PROMPTS - 1
+        assert same(found, base) <= PROMPTS // 2
+        for request in prompts(source):
+            torch.testing.assert_close(prompt_logprobs(engine, request), logprobs_of(plain, request), atol=1e-4, rtol=1e-4)
+    finally:
+        plain.steer(None)
+        engine.close()
+
+
+@torch.no_grad()
+def logprobs_of(plain, request):
+    """Log-probability of every token of the prompt but the first."""
+    ids = torch.tensor([request.prompt_ids])
+    logits = plain.model(ids, use_cache=False).logits[0, :-1]
+    return logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+
+
+def prompt_logprobs(engine, request):
+    """The same from vLLM."""
+    from vllm import SamplingParams
+
+    ids = list(request.prompt_ids)
+    asked = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False)
+    (made,) = engine.llm.generate([{"prompt_token_ids": ids}], asked, use_tqdm=False)
+    pairs = zip(ids[1:], made.prompt_logprobs[1:], strict=True)
+    return torch.tensor([at[token].logprob for token, at in pairs])
+
+
+@pytest.mark.parametrize("ability", ["steering", "editing"])
+def test_a_model_whose_projections_do_not_reach_the_residual_stream_is_refused(tmp_path, ability):
+    Olmo2ForCausalLM(Olmo2Config(**SIZES)).save_pretrained(tmp_path)  # a norm stands behind o_proj
+    with pytest.raises(ThinkEditError, match="cannot be steered|built differently"):
+        VllmEngine(ModelSource("olmo2", tmp_path), [], abilities=frozenset({ability}))
+
+
+def test_an_architecture_that_vllm_does_not_know_is_refused(tmp_path):
+    path = make_checkpoint(tmp_path / "new", "llama")
+    config = (path / "config.json").read_text()
+    (path / "config.json").write_text(config.replace("LlamaForCausalLM", "BrandNewForCausalLM"))
+    with pytest.raises(ThinkEditError, match="BrandNewForCausalLM.*--engine transformers"):
+        VllmEngine(ModelSource("new", path), [])
 
 
 def test_seeds_alone_decide_what_is_sampled_and_caps_and_end_tokens_hold():

@@ -1,9 +1,12 @@
 """The commands of docs/serving.md, as they stand there, against vLLM's own server on loopback."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -32,18 +35,18 @@ QUICK = ["run", "--quick", "--probes", "400", "--questions", "8", "--n-samples",
 SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 
 
-def documented(heading: str) -> tuple[list[str], list[str]]:
-    """The command that makes and the command that serves, under a heading of the document."""
+def documented(heading: str) -> list[list[str]]:
+    """The commands under a heading of the document, without the name of the program: those that make and serve, mostly."""
     block = re.search(rf"## {heading}\n.*?```sh\n(.*?)```", DOCUMENT, re.S)
-    make, serve = block.group(1).strip().splitlines()
-    return shlex.split(make)[1:], shlex.split(serve)[1:]
+    return [shlex.split(line)[1:] for line in block.group(1).strip().splitlines()]
 
 
-def thinkedit(*arguments, cwd):
+def thinkedit(*arguments, cwd, code=0, **environment):
+    """Runs the command line as a user would; gives what it said."""
     command = [sys.executable, "-m", "thinkedit", *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, env=os.environ | environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +72,17 @@ def answers(engine, requests):
     return {done.key: done.token_ids for done in engine.generate(requests, GREEDY)}
 
 
-def served(workplace, chat, requests, serve, *names):
-    """What the server answers under each of its models' names."""
-    port = free_port()
+def serving(workplace, serve, port):
+    """A server, started by the document's command but for the port; float32, as the engine that it is compared with."""
     serve = [str(TINY.path) if part == "BASE" else part for part in serve]
     serve[serve.index("--port") + 1] = str(port)
-    found = []
-    with running([sys.executable, *serve, "--dtype", "float32"], port, workplace / "home", cwd=workplace, **SETTINGS):
+    return running([sys.executable, *serve, "--dtype", "float32"], port, workplace / "home", cwd=workplace, **SETTINGS)
+
+
+def served(workplace, chat, requests, serve, *names):
+    """What the server answers under each of its models' names."""
+    port, found = free_port(), []
+    with serving(workplace, serve, port):
         for name in names:
             engine = OpenAIEngine(f"http://127.0.0.1:{port}/v1", chat, name)
             assert engine.continues
@@ -104,7 +111,7 @@ def test_an_edited_checkpoint(workplace, chat, requests, plain):
     assert same(found, wanted) >= len(wanted) - 1
 
 
-def test_base_and_adapter_from_one_server_evaluated_through_it(workplace, chat, requests, plain):
+def test_base_and_adapter_from_one_server(workplace, chat, requests, plain):
     make, serve = documented("The edit as an adapter")
     thinkedit(*make, cwd=workplace)
     base, edited = served(workplace, chat, requests, serve, "base", "edited")
@@ -135,6 +142,46 @@ def test_a_steered_checkpoint(workplace, chat, requests, plain):
     steered = load_tokenizer(ModelSource("steered", workplace / "steered"))
     for question in load_questions("tiny", "dev", limit=24):
         assert steered(question.text).input_ids == chat.tokenizer(question.text).input_ids
+
+
+def test_an_evaluation_survives_the_death_of_its_server(workplace):
+    """The server is killed while answers come and stays away for longer than the client waits; both are started again."""
+    (evaluate,), (make, serve) = documented("Evaluating what is served"), documented("The edit as an adapter")
+    thinkedit(*make, cwd=workplace)
+    port, out = free_port(), workplace / "runs" / "tiny" / "evaluate"
+    evaluate[evaluate.index("--base-url") + 1] = f"http://127.0.0.1:{port}/v1"
+    evaluate += ["--limit", "40", "--n-samples", "2", "--concurrency", "2"]
+    before = set(out.glob("*.jsonl"))
+    with serving(workplace, serve, port) as server:
+        client = subprocess.Popen(
+            [sys.executable, "-m", "thinkedit", *evaluate], cwd=workplace, stderr=subprocess.PIPE, text=True
+        )
+        while client.poll() is None and not set(out.glob("*.jsonl")) - before:
+            time.sleep(0.02)
+        assert client.poll() is None
+        server.kill()
+        _, said = client.communicate(timeout=200)
+    assert client.returncode == 1
+    assert "does not answer" in said
+    assert "the same command goes on from there" in said
+    kept = [record for file in set(out.glob("*.jsonl")) - before for record in read_records(file)]
+    with serving(workplace, serve, port):
+        thinkedit(*evaluate, cwd=workplace)
+    records = [record for file in set(out.glob("*.jsonl")) - before for record in read_records(file)]
+    counts = Counter((record.edit, *record.key) for record in records)
+    assert 0 < len(kept) < len(counts) == 2 * 2 * 40
+    assert set(counts.values()) == {1}
+
+
+def test_a_sweep_of_seventeen_strengths_and_a_scan_load_the_model_once(workplace):
+    """vLLM's own log says how often it loaded one."""
+    strengths = [option for step in range(17) for option in ("--direction-weight", f"{0.05 * (step - 8):.2f}")]
+    steer = ("steer", "--engine", "vllm", "--control", "attn", "--limit", "4")
+    for options in (strengths, ["--layers", "each"]):
+        log = thinkedit(*steer, *options, cwd=workplace, VLLM_LOGGING_LEVEL="INFO")
+        assert log.count("Starting to load model") == 1
+    alphas = {record.alpha for file in (workplace / "runs" / "tiny" / "steer").glob("*attn*") for record in read_records(file)}
+    assert len(alphas) >= 17
 
 
 def test_every_step_runs_on_vllm(tmp_path):

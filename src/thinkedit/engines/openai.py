@@ -27,7 +27,7 @@ EXACT = {"skip_special_tokens": False, "spaces_between_special_tokens": False, "
 ADDRESS = " Is the address right (it mostly ends in /v1)?"
 NO_STEERING = (
     "An OpenAI-compatible server cannot be steered from outside. Use --engine vllm (or transformers), or write a steered "
-    "model with `thinkedit export --steer ALPHA` and serve that."
+    "model with `thinkedit export --steer ALPHA` and serve that. `thinkedit run` goes without: --no-steering --no-scan."
 )
 
 

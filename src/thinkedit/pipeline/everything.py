@@ -40,6 +40,8 @@ class Plan:
 
 def everything(run: Run, plan: Plan = Plan()) -> dict[str, Any]:
     """Probe, direction, steering, layer scan, heads, edit, evaluation and report; gives the summary."""
+    if not (plan.skip_steering and plan.skip_scan):
+        run.machine.check_able("steering")
     dataset, max_tokens = plan.dataset, plan.max_tokens
     generate(run, dataset, limit=plan.probes, max_tokens=max_tokens)
     found = extract(run, short=plan.short, long=plan.long)
