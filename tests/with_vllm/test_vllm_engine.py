@@ -156,7 +156,7 @@ def prompt_logprobs(engine, request):
 @pytest.mark.parametrize("ability", ["steering", "editing"])
 def test_a_model_whose_projections_do_not_reach_the_residual_stream_is_refused(tmp_path, ability):
     Olmo2ForCausalLM(Olmo2Config(**SIZES)).save_pretrained(tmp_path)  # a norm stands behind o_proj
-    with pytest.raises(ThinkEditError, match="cannot be steered|built differently"):
+    with pytest.raises(ThinkEditError, match=r"cannot be steered|built differently"):
         VllmEngine(ModelSource("olmo2", tmp_path), [], abilities=frozenset({ability}))
 
 
@@ -164,7 +164,7 @@ def test_an_architecture_that_vllm_does_not_know_is_refused(tmp_path):
     path = make_checkpoint(tmp_path / "new", "llama")
     config = (path / "config.json").read_text()
     (path / "config.json").write_text(config.replace("LlamaForCausalLM", "BrandNewForCausalLM"))
-    with pytest.raises(ThinkEditError, match="BrandNewForCausalLM.*--engine transformers"):
+    with pytest.raises(ThinkEditError, match=r"BrandNewForCausalLM.*--engine transformers"):
         VllmEngine(ModelSource("new", path), [])
 
 
