@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test test-page fuzz audit vllm-env test-vllm ray-env test-ray test-gguf lint bench tiny-model clean
+.PHONY: install demo test test-page fuzz torture audit vllm-env test-vllm ray-env test-ray test-gguf lint bench tiny-model clean
 
 install: $(BIN)/.installed
 
@@ -33,6 +33,12 @@ fuzz: install
 		HYPOTHESIS_PROFILE=long FUZZ_TALLY=build/fuzz.tally $(BIN)/pytest tests/reliability/test_fuzz.py tests/reliability/test_hostile.py \
 			|| exit 1; \
 	done; awk '{ n += $$1 } END { print n " inputs tried in $(FUZZ_MINUTES) minutes, none broke the law" }' build/fuzz.tally
+
+# Every step killed at random moments, so often each, and compared with a run that nothing interrupted: an hour and more.
+KILLS ?= 50
+
+torture: install
+	$(BIN)/python tests/reliability/torture.py --kills $(KILLS)
 
 # Known vulnerabilities of the packages that are installed; fails too where one of them could not be looked up.
 AUDIT_VENV ?= build/audit-venv

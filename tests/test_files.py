@@ -100,9 +100,7 @@ def test_what_is_read_does_not_depend_on_which_answer_came_first(tmp_path):
     for order in (rows, rows[::-1], rows[3:] + rows[:3]):
         (tmp_path / "r.jsonl").unlink(missing_ok=True)
         append_json_lines(tmp_path / "r.jsonl", order)
-        assert [record.key for record in read_entries(tmp_path, [entry])] == [
-            (row["question_id"], row["sample"]) for row in rows
-        ]
+        assert [record.key for record in read_entries(tmp_path, [entry])] == keys
 
 
 def test_a_records_file_goes_on_behind_a_torn_line(tmp_path):
@@ -160,3 +158,22 @@ def test_lines_are_numbered_from_one(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"a": 1}\n\n{"a": 2}\n')
     assert [(n, v["a"]) for n, v in read_json_lines(path)] == [(1, 1), (3, 2)]
+
+
+def test_answers_that_were_removed_or_doubled_by_hand_are_noticed(tmp_path):
+    path, entry = tmp_path / "r.jsonl", {"path": "r.jsonl", "samples": 1, "only": None, "records": 2}
+    rows = [RECORD, {**RECORD, "question_id": "p"}]
+    append_json_lines(path, rows)
+    assert len(read_entries(tmp_path, [entry])) == 2
+    append_json_lines(path, rows[:1])
+    for read in (lambda: read_entries(tmp_path, [entry]), lambda: RecordFile(path)):
+        with pytest.raises(ThinkEditError, match="two answers to question q, sample 0"):
+            read()
+    for left in (1, 0):
+        path.unlink(missing_ok=True)
+        append_json_lines(path, rows[:left])
+        with pytest.raises(ThinkEditError, match=f"{left} of the 2 answers"):
+            read_entries(tmp_path, [entry])
+    path.unlink()
+    with pytest.raises(ThinkEditError, match="0 of the 2 answers"):
+        read_entries(tmp_path, [entry])

@@ -145,8 +145,11 @@ def _load_published(path: Path, control: "Control | None") -> Direction:
         raise ThinkEditError(f"{path} does not exist; `thinkedit extract` writes directions.")
     try:
         vectors = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:
-        raise ThinkEditError(f"{path} cannot be loaded without running code, so it is refused: {error}") from None
+    except Exception as error:  # torch's own text goes on to recommend a way that runs code
+        raise ThinkEditError(
+            f"{path} cannot be loaded without running code, so it is refused ({type(error).__name__}).\n"
+            "Expected: a tensor [layers, 1, hidden] as torch.save writes it, or a .safetensors file."
+        ) from None
     if not isinstance(vectors, torch.Tensor):
         raise ThinkEditError(f"{path} holds a {type(vectors).__name__}, expected one tensor [layers, 1, hidden].")
     controls: tuple[Control, ...] = ("attn", "mlp")

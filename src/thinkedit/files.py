@@ -133,8 +133,11 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
                 try:
                     value = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    torn = "" if line.endswith(b"\n") else " (the line is torn: the file ends in the middle of it)"
-                    raise ThinkEditError(f"{path}, line {number}: not valid JSON: {error}{torn}.") from None
+                    torn = (
+                        "The line is torn: the file ends in the middle of it. Of a run's file, repeat the step that writes it."
+                    )
+                    advice = "" if line.endswith(b"\n") else f"\n{torn}"
+                    raise ThinkEditError(f"{path}, line {number}: not valid JSON: {error}.{advice}") from None
                 if not isinstance(value, dict):
                     raise ThinkEditError(f"{path}, line {number}: expected a JSON object, found {type(value).__name__}.")
                 yield number, value

@@ -133,7 +133,7 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         drop_torn_line(path)
-        self.records = read_records(path) if path.exists() else []
+        self.records = _each_once(read_records(path), path) if path.exists() else []
         self._size = self._size_now()
 
     def append(self, records: Iterable[Record]) -> None:
@@ -164,10 +164,32 @@ def _natural(name: str) -> list[str | int]:
 
 
 def read_entries(directory: Path, entries: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """The records that entries of run.json ask for, and no others that their files hold; those of each file in order."""
+    """The records that entries of run.json ask for, and no others that their files hold; those of each file in order.
+
+    Raises ThinkEditError where a file lacks some that it held when the entry was written, or holds one twice.
+    """
     found: list[Record] = []
     for entry in entries:
-        only = None if entry["only"] is None else set(entry["only"])
-        records = [r for r in read_records(directory / entry["path"]) if only is None or r.question_id in only]
-        found += in_order(record for record in records if record.sample < entry["samples"])
+        path, only = directory / entry["path"], None if entry["only"] is None else set(entry["only"])
+        records = _each_once(read_records(path), path) if path.exists() or "records" not in entry else []
+        asked = in_order(r for r in records if r.sample < entry["samples"] and (only is None or r.question_id in only))
+        if len(asked) < entry.get("records", 0):
+            raise ThinkEditError(
+                f"{path} holds {len(asked):,} of the {entry['records']:,} answers that were written to it.\n"
+                "Repeat the step that writes it, with the same settings: it makes what is missing."
+            )
+        found += asked
     return found
+
+
+def _each_once(records: list[Record], path: Path) -> list[Record]:
+    """The records of a file of ours. Raises ThinkEditError where two answer the same question and sample."""
+    seen: set[tuple[str, int]] = set()
+    for record in records:
+        if record.key in seen:
+            raise ThinkEditError(
+                f"{path} holds two answers to question {record.question_id}, sample {record.sample}: it was changed.\n"
+                "Remove one of the two lines, or the file: the step that writes it makes what is missing."
+            )
+        seen.add(record.key)
+    return records

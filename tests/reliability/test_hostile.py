@@ -167,11 +167,13 @@ def test_directions_that_are_none(whole_run, thinkedit, tmp_path, vectors, words
     refused(thinkedit(command[0], "--out", out, *command[1:], "--direction", tmp_path / "d.safetensors"), words)
 
 
-def test_a_direction_of_length_zero_edits_nothing(whole_run, thinkedit, tmp_path):
+def test_a_direction_of_length_zero_edits_and_steers_nothing(whole_run, thinkedit, tmp_path):
     save_file({"direction": torch.zeros(4, 128)}, tmp_path / "d.safetensors", {"control": "attn"})
     out = shutil.copytree(whole_run, tmp_path / "run")
     done = thinkedit("edit", "--out", out, "--heads", "0:1", "--direction", tmp_path / "d.safetensors")
     refused(done, "norm 0: nothing can be removed along it")
+    done = thinkedit("steer", "--out", out, "--control", "attn", "--direction", tmp_path / "d.safetensors", *SHORT)
+    refused(done, "it points nowhere")
 
 
 @pytest.mark.parametrize(

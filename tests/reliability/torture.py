@@ -53,6 +53,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "run": ("run", "--probes", "100", "--questions", "4", "--n-samples", "2", "--placebos", "1", "--max-tokens", "48"),
 }
 ALONE = ("import", "run")  # begin with nothing; the others each go on from the step before
+NEEDED = ("generate", "extract", "heads", "edit")  # by later steps, killed or not
 IN_A_ROW = 5  # kills before one start is let through
 NEAR_TIES = 1e-3  # most of the records that may differ by one
 TIME = re.compile(rb'\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+|"date": [\d.]+')  # lm-eval's files say when they were written
@@ -289,9 +290,8 @@ def main() -> None:
         nothing = Path(folder).resolve() / "nothing" / "place"
         foreign.archive(nothing / "others")
         state = nothing
-        last = max((i for i, step in enumerate(STEPS) if step in asked.steps and step not in ALONE), default=-1)
-        for index, step in enumerate(STEPS):
-            if step not in asked.steps and (index > last or step in ALONE):
+        for step in STEPS:
+            if step not in asked.steps and step not in NEEDED:
                 continue
             before = nothing if step in ALONE else state
             if step == "regrade":

@@ -57,6 +57,7 @@ def _check_file(entry: dict[str, Any], step: str) -> None:
     place = PurePath(entry["path"])
     _expect(not place.is_absolute() and ".." not in place.parts and "\0" not in entry["path"], f"path of {step}")
     _expect(type(entry["samples"]) is int, f"samples of {step}")
+    _expect(type(entry.get("records", 0)) is int, f"records of {step}")
     _expect(entry["only"] is None or all(isinstance(name, str) for name in _list(entry["only"])), f"questions of {step}")
 
 

@@ -321,7 +321,7 @@ class Run:
         ids = {record.question_id for record in asked}
         more = any(record.question_id not in ids for record in file.records)
         path = str(file.path.relative_to(self.directory))
-        return {"path": path, "samples": samples, "only": sorted(ids) if more else None}
+        return {"path": path, "samples": samples, "only": sorted(ids) if more else None, "records": len(asked)}
 
     def read_records(self, entries: Iterable[Mapping[str, Any]]) -> list[Record]:
         """The records that the entries ask for, and no others that their files hold."""

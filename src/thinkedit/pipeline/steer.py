@@ -6,7 +6,7 @@ from pathlib import Path
 from thinkedit.direction_quality import warning
 from thinkedit.directions import Direction, check_fits, load_direction
 from thinkedit.engines.base import Control, Treatment
-from thinkedit.errors import UsageError
+from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.generation import Inquiry, Label
 from thinkedit.pipeline.defaults import HARD_STEERING_TOKENS, SCAN_ALPHAS
 from thinkedit.pipeline.generate import slug, source_of
@@ -90,6 +90,8 @@ def find_direction(run: Run, control: Control, path: Path | None = None) -> Dire
     if found.control != control:
         raise UsageError(f"{path} is an {found.control} direction, but --control {control} is asked for.")
     check_fits(found, run.shape.layers, run.shape.hidden, run.fingerprint, run.source.name)
+    if not found.vectors.any():
+        raise ThinkEditError(f"The {control} direction has length zero in every layer: it points nowhere. Extract another one.")
     if doubt := warning(found.about, control):
         run.progress.say(doubt)
     return found

@@ -1,0 +1,49 @@
+"""A few kills at some of the steps, as `make torture` does many; and the near-ties that it lets pass are near-ties."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from near_ties import noise_between
+
+from thinkedit.engines.sampling import sample, uniform
+from thinkedit.pipeline.generate import generate
+from thinkedit.pipeline.run import Run
+from thinkedit.records import Record
+
+TORTURE = Path(__file__).with_name("torture.py")
+
+
+def test_killed_steps_end_as_if_nothing_had_happened():
+    steps = ["generate", "extract", "edit", "evaluate", "import"]
+    call = [sys.executable, str(TORTURE), "--kills", "2", "--seed", "0", "--steps", *steps]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{2 * len(steps)} kills in {len(steps)} steps" in done.stdout.splitlines()[-1]
+
+
+def test_of_answers_that_differ_only_near_ties_pass(tmp_path):
+    """At a place where several tokens are likely: a draw beside the edge between two of them, and one far from any edge."""
+    with Run("tiny", tmp_path / "run") as run:
+        record = generate(run, limit=3)[1]
+        decoder = run.engine("steering", "editing").decoder
+        with torch.inference_mode():
+            ids = torch.tensor([record.prompt_ids + record.token_ids])
+            logits = decoder.head(decoder.body(ids, use_cache=False).last_hidden_state[0, len(record.prompt_ids) - 1 :])
+        place = int(torch.softmax(logits / 0.6, -1).amax(-1).argmin())
+        seeds = torch.arange(100_000)
+        draws, order = uniform(seeds, torch.full_like(seeds, place)).sort()
+        tokens = sample(logits[place].expand(len(seeds), -1), order, torch.full_like(order, place), run.sampling(1))
+        (edge, *_) = (tokens[1:] != tokens[:-1]).nonzero().flatten().tolist()
+
+        def answer(seed: int, token: int) -> Record:
+            return replace(record, seed=int(seed), token_ids=[*record.token_ids[:place], int(token)])
+
+        near, far = order[edge], order[edge // 2]
+        assert draws[edge] - draws[edge // 2] > 1e-3
+        one, other = answer(near, tokens[edge]), answer(near, tokens[edge + 1])
+        assert noise_between(run, one, other) is not None
+        assert noise_between(run, answer(far, tokens[edge]), answer(far, tokens[edge + 1])) is None
+        assert noise_between(run, one, replace(other, question="another")) is None
