@@ -13,7 +13,7 @@ from thinkedit.models import Shape, read_config, read_shape
 from thinkedit.pipeline.defaults import REAL
 from thinkedit.pipeline.machine import parallel_sizes
 from thinkedit.pipeline.plan import read_sizes
-from thinkedit.planning import Assumptions, Device, asked_for, disk, layouts, speed, steps
+from thinkedit.planning import CARDS, Assumptions, Device, asked_for, card_of, disk, layouts, speed, steps
 from thinkedit.sizes import sizes_of
 
 TAKE = Assumptions()
@@ -55,7 +55,7 @@ def test_a_mixture_of_experts_counts_all_experts_and_uses_few():
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(st.integers(1, 16), st.floats(16e9, 200e9), st.sampled_from(["deepseek-qwen-1.5b", "deepseek-qwen-32b"]))
 def test_every_layout_fits_and_the_first_is_the_fastest(gpus, memory, name):
-    sizes, device = read_sizes(name), Device(memory)
+    sizes, device = read_sizes(name), Device(memory, 312e12, 2e12)
     if sizes.weight_bytes + 16384 * sizes.cache_bytes > 0.9 * memory * gpus:
         with pytest.raises(UsageError, match="does not fit"):
             layouts(sizes, gpus, device, 16384, parallel_sizes(sizes.shape), TAKE)
@@ -70,7 +70,7 @@ def test_every_layout_fits_and_the_first_is_the_fastest(gpus, memory, name):
 
 
 def test_costs_grow_as_the_documentation_says():
-    sizes, device = read_sizes("deepseek-qwen-1.5b"), Device(80e9)
+    sizes, device = read_sizes("deepseek-qwen-1.5b"), CARDS["A100"]
     way = layouts(sizes, 1, device, 16384, [1], TAKE)[0]
 
     def evaluation(**changes):
@@ -84,6 +84,26 @@ def test_costs_grow_as_the_documentation_says():
     assert asked.steered == 2 * 17 * 200
     assert asked.evaluated == 4 * 10 * (1319 + 378 + 437 + 1324 + 500)
     assert disk(sizes, asked, TAKE)["activations"] == 500 * 4 * 28 * 3 * 1536
+
+
+@pytest.mark.parametrize(
+    ("memory", "card"), [(8e9, "T4"), (24e9, "A10"), (47e9, "A100 of 40 GB"), (80e9, "A100"), (200e9, "B200")]
+)
+def test_a_card_is_named_by_its_memory(memory, card):
+    assert card_of(memory) == card
+
+
+def test_more_gpus_than_key_value_heads_hold_them_several_times():
+    sizes = read_sizes("deepseek-qwen-1.5b")  # two key-value heads
+    ways = {way.tensor: way for way in layouts(sizes, 4, CARDS["A100"], 16384, [1, 2, 4], TAKE) if way.pipeline == 1}
+    assert ways[2].cache_tokens == pytest.approx((0.9 * 160e9 - sizes.weight_bytes) / sizes.cache_bytes, rel=1e-6)
+    assert ways[4].cache_tokens == pytest.approx((0.9 * 320e9 - sizes.weight_bytes) / sizes.cache_bytes / 2, rel=1e-6)
+
+
+def test_as_many_questions_are_steered_as_are_asked_for():
+    asked = asked_for(REAL, read_sizes("deepseek-qwen-1.5b").shape, (), 1000, None, None)
+    assert asked.steered == 2 * 17 * 1000
+    assert asked.scanned == 2 * 28 * 100
 
 
 def test_the_command_needs_no_torch_and_speaks_json():
@@ -104,6 +124,8 @@ def test_the_page_names_the_command_to_run(thinkedit):
     assert done.code == 0
     assert "--tensor-parallel-size" in done.out
     assert "--ray" in done.out
+    split = thinkedit("plan", "deepseek-qwen-32b", "--gpus", 8, "--gpu-memory", 24)
+    assert "extract --model deepseek-qwen-32b --device cpu" in split.out  # one of these does not hold the weights
     refused = thinkedit("plan", "deepseek-qwen-32b", "--gpus", 1, "--gpu-memory", 24)
     assert refused.code == 2
     assert "does not fit" in refused.error

@@ -12,6 +12,7 @@ from math import log2
 from thinkedit.errors import UsageError
 from thinkedit.models import Shape
 from thinkedit.pipeline.defaults import Defaults
+from thinkedit.pipeline.machine import ROWS
 from thinkedit.sizes import Sizes
 
 QUESTIONS = {
@@ -27,16 +28,31 @@ UNKNOWN_QUESTIONS = 1000  # of a benchmark of the user's own
 GIGABYTE = 1e9
 RECORD_TOKEN_BYTES = 12  # of a record's line, for each token: its id and its letters
 RECORD_BYTES = 1500  # of a record beside its tokens: the question, prompt ids, verdict
-SPARE_ROWS = 512  # more rows than this bring next to nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU: `memory` in bytes, peak `flops` a second in the model's number format, `bandwidth` in bytes a second."""
+    """One GPU: `memory` in bytes, peak `flops` a second in 16-bit numbers without sparsity, `bandwidth` in bytes a second."""
 
     memory: float
-    flops: float = 312e12
-    bandwidth: float = 2.0e12
+    flops: float
+    bandwidth: float
+
+
+CARDS = {  # a common card of each size of memory, by its data sheet; smallest first
+    "T4": Device(16e9, 65e12, 0.32e12),
+    "A10": Device(24e9, 125e12, 0.6e12),
+    "A100 of 40 GB": Device(40e9, 312e12, 1.56e12),
+    "L40S": Device(48e9, 362e12, 0.86e12),
+    "A100": Device(80e9, 312e12, 2.0e12),
+    "H200": Device(141e9, 989e12, 4.8e12),
+    "B200": Device(180e9, 2250e12, 8.0e12),
+}
+
+
+def card_of(memory: float) -> str:
+    """The largest of the cards that has no more than `memory` bytes, else the smallest of all."""
+    return max((name for name in CARDS if CARDS[name].memory <= memory), key=lambda name: CARDS[name].memory, default="T4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +80,13 @@ class Layout:
     cache_tokens: int
 
     @property
+    def each(self) -> int:
+        """GPUs of an engine."""
+        return self.tensor * self.pipeline
+
+    @property
     def gpus(self) -> int:
-        return self.tensor * self.pipeline * self.replicas
+        return self.each * self.replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +124,7 @@ def asked_for(
     limit = questions or defaults.evaluate_limit
     sizes = [QUESTIONS.get(name, UNKNOWN_QUESTIONS) for name in chosen]
     arms = 2 + 2 * (defaults.placebos if placebos is None else placebos)
-    swept = min(questions or defaults.steer_limit, defaults.steer_limit)
+    swept = questions or defaults.steer_limit
     return Asked(
         probes=defaults.probe_limit,
         probe_cap=defaults.probe_tokens,
@@ -126,12 +147,12 @@ def layouts(sizes: Sizes, gpus: int, device: Device, cap: int, tensor_sizes: Seq
             if (each := tensor * pipeline) > gpus:
                 continue
             free = take.usable_memory * device.memory * each - sizes.weight_bytes
-            cache_tokens = int(free / sizes.cache_bytes)
+            cache_tokens = int(free / _cache_bytes(sizes, tensor))
             longest = min(cap + take.prompt_tokens, sizes.shape.context or cap + take.prompt_tokens)
             if cache_tokens < longest:
                 continue
             typical = take.prompt_tokens + take.thinking_tokens / 2  # a row grows from nothing to its length
-            rows = max(1, min(SPARE_ROWS, int(cache_tokens / typical)))
+            rows = max(1, min(ROWS, int(cache_tokens / typical)))
             fitting.append(Layout(tensor, pipeline, gpus // each, rows, cache_tokens))
     if not fitting:
         needed = (sizes.weight_bytes + cap * sizes.cache_bytes) / take.usable_memory / GIGABYTE
@@ -144,12 +165,17 @@ def layouts(sizes: Sizes, gpus: int, device: Device, cap: int, tensor_sizes: Seq
 
 def speed(sizes: Sizes, layout: Layout, device: Device, take: Assumptions) -> float:
     """Sampled tokens a second of all replicas together."""
-    each = layout.tensor * layout.pipeline
+    each = layout.each
     context = take.prompt_tokens + take.thinking_tokens / 2
     arithmetic = layout.rows * sizes.flops(context) / (device.flops * each)
-    reading = (sizes.weight_bytes + layout.rows * context * sizes.cache_bytes) / (device.bandwidth * each)
+    reading = (sizes.weight_bytes + layout.rows * context * _cache_bytes(sizes, layout.tensor)) / (device.bandwidth * each)
     lost = take.tensor_parallel ** log2(layout.tensor) * take.pipeline_parallel ** log2(layout.pipeline)
     return layout.replicas * layout.rows * take.decoding * lost / max(arithmetic, reading)
+
+
+def _cache_bytes(sizes: Sizes, tensor: int) -> float:
+    """Of one token on all GPUs of an engine, which hold a key-value head several times where there are fewer of them."""
+    return sizes.cache_bytes * max(1, tensor / sizes.shape.key_value_heads)
 
 
 def steps(sizes: Sizes, asked: Asked, layout: Layout, device: Device, take: Assumptions) -> list[Step]:
@@ -164,8 +190,9 @@ def steps(sizes: Sizes, asked: Asked, layout: Layout, device: Device, take: Assu
         seconds = tokens / rate + reading
         return Step(name, answers, tokens, seconds * layout.gpus / 3600, seconds / 3600)
 
-    tokens = take.examples * (take.prompt_tokens + take.thinking_tokens)
-    once = tokens * sizes.flops(take.thinking_tokens / 2) / (device.flops * take.prefill)
+    read = min(asked.probe_cap, take.thinking_tokens)
+    tokens = take.examples * (take.prompt_tokens + read)
+    once = tokens * sizes.flops(read / 2) / (device.flops * take.prefill)
     return [
         sampling("probe", asked.probes, asked.probe_cap),
         Step("direction", take.examples, tokens, once / 3600, once / 3600),  # the one pass runs on one GPU
@@ -176,7 +203,7 @@ def steps(sizes: Sizes, asked: Asked, layout: Layout, device: Device, take: Assu
 
 
 def disk(sizes: Sizes, asked: Asked, take: Assumptions) -> dict[str, float]:
-    """Bytes by what for. The edited model may be hard links (`edit --link`) or an adapter instead."""
+    """Bytes by what for; the edited model is a checkpoint, or an adapter in its place."""
     answers = [
         (asked.probes, asked.probe_cap),
         (asked.steered + asked.scanned, asked.steer_cap),
@@ -186,8 +213,9 @@ def disk(sizes: Sizes, asked: Asked, take: Assumptions) -> dict[str, float]:
     shape = sizes.shape
     adapter = 4 * shape.layers * (shape.hidden + shape.heads * shape.head_dim)
     return {
+        "model": sizes.weight_bytes,
         "records": records,
         "activations": sizes.activation_bytes * take.examples,
         "edited checkpoint": sizes.weight_bytes,
-        "or an adapter": adapter,
+        "adapter in its place": adapter,
     }
