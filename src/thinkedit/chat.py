@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.plain_text import is_text
 from thinkedit.records import Status
@@ -136,7 +138,8 @@ class Chat:
         return self.tokenizer(text, **how).input_ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=False)
+        # A list would be looked through number by number; an array is taken as it is.
+        return self.tokenizer.decode(np.asarray(ids, dtype=np.int64), skip_special_tokens=False)
 
     def thought(self, prompt_ids: Sequence[int], token_ids: Sequence[int], at_cap: bool) -> Thought:
         return find_thought(prompt_ids, token_ids, self.opening, self.closing, at_cap)

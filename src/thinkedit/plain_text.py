@@ -19,7 +19,11 @@ def printable(text: str) -> str:
 
 def is_text(text: str) -> bool:
     """Whether it is made of characters alone: half of a surrogate pair is none, and no tokenizer takes it."""
-    return not any("\ud800" <= c <= "\udfff" for c in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def redacted(text: str) -> str:

@@ -61,12 +61,19 @@ def resample_weights(questions: int, resamples: int = RESAMPLES, seed: int = 0) 
 
 def resampled_sums(columns: Array, resamples: int = RESAMPLES, seed: int = 0) -> Array:
     """[resamples, k]: the sums of `columns` [questions, k] in each resample. All columns share the resamples."""
-    weights = resample_weights(len(columns), resamples, seed)
-    columns = np.ascontiguousarray(columns, dtype=np.float64)
-    if weights.dtype == np.float64:
-        return weights.astype(np.float64, copy=False) @ columns
-    parts = (weights[start : start + CHUNK].astype(np.float64) for start in range(0, resamples, CHUNK))
-    return np.concatenate([part @ columns for part in parts])
+    columns = np.asarray(columns, dtype=np.float64)
+    return np.stack([_column_sums(column.tobytes(), resamples, seed) for column in columns.T], axis=1)
+
+
+@lru_cache(maxsize=256)
+def _column_sums(column: bytes, resamples: int, seed: int) -> Array:
+    """A report asks for the same column (the base model's lengths, say) in many comparisons."""
+    values = np.frombuffer(column)
+    weights = resample_weights(len(values), resamples, seed)
+    parts = (weights[start : start + CHUNK].astype(np.float64, copy=False) for start in range(0, resamples, CHUNK))
+    sums = np.concatenate([part @ values for part in parts])
+    sums.setflags(write=False)
+    return sums
 
 
 def student_quantile(probability: float, freedom: int) -> float:
