@@ -102,7 +102,7 @@ lint: install
 # Every benchmark that needs nothing but this environment; on a quiet machine. They leave benchmarks/results.json.
 bench: install
 	for script in start one_pass generation steering sweep evaluation edit; do \
-		$(BIN)/python benchmarks/$$script.py || exit 1; done
+		$(BIN)/python benchmarks/$$script.py || exit 1; done; $(BIN)/python benchmarks/table.py
 
 tiny-model: install
 	$(BIN)/python -m thinkedit.tiny.train --out src/thinkedit/tiny/model

@@ -1,9 +1,8 @@
 """What a user waits for: `--help`, the first answer, the whole method on the embedded model.
 
-    python benchmarks/start.py [--full]
+    python benchmarks/start.py
 
-Seconds of whole processes, start included; the least of several for the short ones. `--full` also runs the method at its
-full sizes.
+Seconds of whole processes, start included; the least of several for the short ones.
 """
 
 import argparse
@@ -16,16 +15,13 @@ from figures import record
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true")
-    options = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     record("thinkedit --help, s", min(seconds("--help") for _ in range(7)), "the least of 7", most=0.3)
     record("thinkedit steer --help, s", min(seconds("steer", "--help") for _ in range(7)), "the least of 7")
     first = min(seconds("generate", "--limit", "1") for _ in range(3))
     record("thinkedit generate --limit 1, s", first, "all of the command, the least of 3", most=6)
     record("thinkedit run --quick, s", seconds("run", "--quick"), "2 cores", most=45)
-    if options.full:
-        record("thinkedit run, s", seconds("run"), "2 cores", most=180)
+    record("thinkedit run, s", seconds("run"), "2 cores", most=180)
 
 
 def seconds(*arguments: str) -> float:
