@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from thinkedit.artifacts.checkpoint import Checkpoint, write_edited
+from thinkedit.artifacts.copying import PAGE, PIECE, copy_bytes, pieces
 from thinkedit.edit import make_edit
 from thinkedit.errors import ThinkEditError
 from thinkedit.models import read_shape
@@ -255,6 +256,30 @@ def test_unedited_weights_in_other_formats_do_not_travel(tmp_path):
     out = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert "additional_chat_templates/tools.jinja" in out
     assert not out & {"consolidated.safetensors", "pytorch_model.bin", "model.gguf"}
+
+
+@pytest.mark.parametrize("past_cache", [True, False])
+def test_a_copy_fills_all_but_the_gaps(tmp_path, monkeypatch, past_cache):
+    if not past_cache:  # as on systems that have no such thing
+        monkeypatch.delattr(os, "O_DIRECT", raising=False)
+    content = random.Random(0).randbytes(2 * PIECE + 3 * PAGE + 77)
+    gaps = [(PIECE - 3, 10), (5000, 7), (2 * PIECE, PAGE), (2 * PIECE + PAGE + 1, 1)]
+    (tmp_path / "source").write_bytes(content)
+    with (tmp_path / "target").open("wb") as target:
+        target.truncate(len(content))
+    for first, last in pieces(gaps, len(content)):
+        copy_bytes(tmp_path / "source", tmp_path / "target", first, last)
+    wanted = bytearray(content)
+    for start, length in gaps:
+        wanted[start : start + length] = bytes(length)
+    assert (tmp_path / "target").read_bytes() == wanted
+
+
+def test_a_base_that_shrinks_under_the_copy_is_named(tmp_path):
+    (tmp_path / "source").write_bytes(bytes(PAGE))
+    (tmp_path / "target").write_bytes(bytes(4 * PAGE))
+    with pytest.raises(ThinkEditError, match="became shorter"):
+        copy_bytes(tmp_path / "source", tmp_path / "target", 0, 4 * PAGE)
 
 
 def write_for_ever(base, edit, out, ready):

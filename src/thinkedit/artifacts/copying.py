@@ -2,10 +2,11 @@
 
 import fcntl
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import chain
+from mmap import ACCESS_READ, ALLOCATIONGRANULARITY, mmap
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from thinkedit.errors import ThinkEditError
 from thinkedit.files import sync, whole_directory
 
 FICLONE = 0x40049409  # Linux: let the file system share the blocks of two files until one is written
-CHUNK = 8 << 20  # bytes handed to the system at once, so few that the disk never waits for the next
-BUFFER = 1 << 20
+PIECE = 16 << 20  # bytes handed to the system at once; a multiple of PAGE
+PAGE = ALLOCATIONGRANULARITY
 Range = tuple[int, int]  # first byte and number of bytes
 CONFIG = "config.json"  # written last: without it no library takes the directory for a model
 TEMPLATES = "additional_chat_templates"  # the one directory in which transformers keeps a part of the tokenizer
@@ -41,7 +42,7 @@ def model_files(directory: Path, weights: Iterable[Path]) -> tuple[dict[str, Pat
 
 
 class ModelCopy:
-    """Copies `sources` (name -> file) to the directory `out` by a thread of its own, while the caller computes.
+    """Copies `sources` (name -> file) to the directory `out` by threads of its own, while the caller computes.
 
     A context manager: `begin` says what will be overwritten, `overwrite` and `add` write, and `out` appears at the end
     of the block, unless the block fails. `link` makes hard links of the files that are not overwritten.
@@ -50,14 +51,14 @@ class ModelCopy:
     def __init__(self, sources: Mapping[str, Path], out: Path, link: bool = False) -> None:
         self.sources, self.out, self.link = dict(sources), out, link
         self._config: Path | bytes | None = self.sources.pop(CONFIG, None)
-        self._filled: dict[str, Future[None]] = {}
+        self._pieces: dict[str, list[Future[None]]] = {}
         self._promised: set[tuple[str, int, int]] = set()
-        self._stop = threading.Event()
         self._exit = ExitStack()
 
     def __enter__(self) -> "ModelCopy":
         self.directory = self._exit.enter_context(whole_directory(self.out))
-        self._thread = ThreadPoolExecutor(1, "copy")
+        self._threads = ThreadPoolExecutor(2, "copy")  # one reads while the other writes
+        self._exit.callback(self._threads.shutdown, cancel_futures=True)
         return self
 
     def begin(self, written: Mapping[str, Sequence[Range]]) -> None:
@@ -67,7 +68,8 @@ class ModelCopy:
             target, gaps = self.directory / name, written.get(name, ())
             self._promised |= {(name, *gap) for gap in gaps}
             if not shared(source, target, self.link and name not in written):
-                self._filled[name] = self._thread.submit(fill, source, target, gaps, self._stop)
+                stretches = pieces(gaps, source.stat().st_size)
+                self._pieces[name] = [self._threads.submit(copy_bytes, source, target, *stretch) for stretch in stretches]
 
     def overwrite(self, name: str, position: int, data: Any) -> None:
         """Writes `data` (a buffer of bytes) into a range that `begin` was told of, while the copy goes on around it."""
@@ -82,8 +84,8 @@ class ModelCopy:
         if name == CONFIG:
             self._config = content
             return
-        if name in self._filled:
-            self._filled.pop(name).result()
+        for piece in self._pieces.pop(name, ()):
+            piece.result()
         (self.directory / name).unlink(missing_ok=True)
         (self.directory / name).write_bytes(content)
 
@@ -92,17 +94,15 @@ class ModelCopy:
             if kind is None:
                 if self._promised:
                     raise AssertionError(f"left out of the copy and never written: {sorted(self._promised)}")
-                for filled in self._filled.values():
-                    filled.result()
+                for piece in chain.from_iterable(self._pieces.values()):
+                    piece.result()
                 if self._config is not None:
                     self._finish(self._config)
                 for path in self.directory.rglob("*"):
                     sync(path)
         except BaseException as failure:
-            self._end()
             self._exit.__exit__(type(failure), failure, failure.__traceback__)
             raise
-        self._end()
         self._exit.__exit__(kind, error, trace)
 
     def _finish(self, config: Path | bytes) -> None:
@@ -111,12 +111,8 @@ class ModelCopy:
         if isinstance(config, bytes):
             part.write_bytes(config)
         elif not shared(config, part, self.link):
-            fill(config, part, (), self._stop)
+            part.write_bytes(config.read_bytes())
         part.rename(self.directory / CONFIG)
-
-    def _end(self) -> None:
-        self._stop.set()
-        self._thread.shutdown(cancel_futures=True)
 
 
 def shared(source: Path, target: Path, link: bool) -> bool:
@@ -142,47 +138,50 @@ def shared(source: Path, target: Path, link: bool) -> bool:
             return False
 
 
-def fill(source: Path, target: Path, gaps: Sequence[Range], stop: threading.Event) -> None:
-    """Copies the bytes of `source` outside of the `gaps` into `target`, which has its size."""
-    with source.open("rb") as old, target.open("rb+") as new:
-        for first, last in between(gaps, os.fstat(old.fileno()).st_size):
-            _transfer(old.fileno(), new.fileno(), first, last, stop)
-
-
-def between(gaps: Sequence[Range], size: int) -> Iterator[tuple[int, int]]:
-    """First and last (exclusive) byte of each stretch of a file that lies in none of the gaps."""
+def pieces(gaps: Sequence[Range], size: int) -> Iterator[tuple[int, int]]:
+    """First and last (exclusive) byte of the parts of a file outside of the gaps, cut at the multiples of PIECE."""
     position = 0
-    for start, length in sorted(gaps):
-        if start > position:
-            yield position, start
+    for start, length in [*sorted(gaps), (size, 0)]:
+        while position < start:
+            end = min(start, (position // PIECE + 1) * PIECE)
+            yield position, end
+            position = end
         position = start + length
-    if position < size:
-        yield position, size
 
 
-def _transfer(old: int, new: int, position: int, end: int, stop: threading.Event) -> None:
-    """Bytes from file to file inside of the system, or through a small buffer where it cannot."""
-    inside = True
-    while position < end and not stop.is_set():
-        count = min(CHUNK, end - position)
-        if inside:
-            try:
-                count = os.copy_file_range(old, new, count, position, position)
-                inside = count > 0
-            except OSError:
-                inside = False
-            if not inside:
-                continue
-        else:
-            data = os.pread(old, min(BUFFER, count), position)
-            if not data:
-                raise ThinkEditError(f"A file ended {end - position:,} bytes too early while it was being copied.")
-            write_at(new, data, position)
-            count = len(data)
-        # Begins to write these pages to the disk now, so that the sync at the end has little left to wait for.
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(new, position, count, os.POSIX_FADV_DONTNEED)
-        position += count
+def copy_bytes(source: Path, target: Path, first: int, last: int) -> None:
+    """Copies the bytes from `first` to `last` (exclusive) to the same place of `target`.
+
+    Whole pages go from the source's pages in memory straight to the disk: a second copy of a model in memory serves nobody,
+    and making it costs more than the disk needs for the first. Where that cannot be done, they are written as usual.
+    """
+    begin, end = -(-first // PAGE) * PAGE, last // PAGE * PAGE
+    with source.open("rb", buffering=0) as old, target.open("rb+", buffering=0) as new:
+        if begin >= end or not _written_past_cache(old.fileno(), target, begin, end):
+            begin = end = first
+        for start, stop in ((first, begin), (end, last)):
+            data = os.pread(old.fileno(), stop - start, start)
+            if len(data) < stop - start:
+                raise ThinkEditError(f"{source} became shorter while it was being copied.")
+            write_at(new.fileno(), data, start)
+
+
+def _written_past_cache(old: int, target: Path, begin: int, end: int) -> bool:
+    """Writes whole pages without a copy of them in memory; False where the system or the file system does not do that."""
+    if not hasattr(os, "O_DIRECT"):
+        return False
+    try:
+        new = os.open(target, os.O_WRONLY | os.O_DIRECT)
+    except OSError:
+        return False
+    try:
+        os.posix_fadvise(old, begin, end - begin, os.POSIX_FADV_WILLNEED)
+        with mmap(old, end - begin, access=ACCESS_READ, offset=begin) as pages:
+            return os.pwrite(new, pages, begin) == end - begin
+    except (OSError, ValueError):
+        return False  # written as usual, which meets the same error and says it, if it is one
+    finally:
+        os.close(new)
 
 
 def write_at(file: int, data: Any, position: int) -> None:
