@@ -114,6 +114,7 @@ def compare(base: Path, other: Path, given: Tensor | None = None, progress: Prog
         for name in names:
             _compare_tensor(result, one, two, name, given)
             advance(1)
+    result.heads.sort(key=lambda head: (head.layer, head.head))
     _note_formats(result, one, two)
     _compare_files(result, base, other)
     _compare_claim(result, other)
