@@ -165,10 +165,24 @@ def test_the_page_of_several_models_judges_each_by_itself(browser: Any, reports:
     page.close()
 
 
+def test_a_page_without_an_edit_says_what_was_measured_and_draws_no_empty_plot(browser: Any, tmp_path: Path) -> None:
+    base = [replace(record, thinking_tokens=None) for record in evidence(30).evaluation["tiny"]["base"]]
+    alone = Evidence(model="tiny", evaluation={"tiny": {"base": base}})
+    write_page(summarise(alone), browser_rows(alone.evaluation, None), tmp_path / "alone.html")
+    page, problems = opened(browser, tmp_path / "alone.html")
+    assert page.locator("#result .card h3").all_inner_texts() == ["Accuracy, tiny", "Thoughts not closed, tiny"]
+    assert page.locator("figure").count() == 0
+    page.select_option("#flip", "failed")
+    assert all("wrong" in text for text in page.locator("#questions .about").all_inner_texts())
+    assert problems == []
+    page.close()
+
+
 def test_a_printed_page_shows_every_table_and_no_controls(browser: Any, reports: dict[str, Path], tmp_path: Path) -> None:
     page, problems = opened(browser, reports["plain"])
-    page.pdf(path=tmp_path / "report.pdf", format="A4")
-    assert (tmp_path / "report.pdf").stat().st_size > 20_000
+    folder = Path(os.environ.get("THINKEDIT_PAGE_PICTURES") or tmp_path)
+    page.pdf(path=folder / "report.pdf", format="A4")
+    assert (folder / "report.pdf").stat().st_size > 20_000
     assert page.locator(".sheet:not([open])").count() == 0
     assert problems == []
     page.close()
@@ -255,6 +269,8 @@ def test_landmarks_labels_theme_and_small_screens(browser: Any, reports: dict[st
     page.set_viewport_size({"width": 380, "height": 800})
     page.wait_for_timeout(100)
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    if folder := os.environ.get("THINKEDIT_PAGE_PICTURES"):
+        page.screenshot(path=f"{folder}/report-narrow.png", full_page=True)
     page.emulate_media(media="print")
     assert page.locator("nav").is_hidden()
     assert problems == []

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from thinkedit.metrics import grid, majority, paired
 from thinkedit.records import Record
 from thinkedit.report.evidence import BASE, Arms
@@ -19,8 +21,9 @@ Row = dict[str, Any]
 def browser_rows(evaluation: dict[str, Arms], edit: str | None, limit: int = QUESTIONS) -> list[Row]:
     """At most `limit` questions, in order: every flip that fits in half of them first, the rest spread evenly.
 
-    A row holds task, id, group, question, gold, flip and, for base and edit, up to two samples with their thoughts.
-    Without an edit beside a base, the first arm stands alone. Long texts say how many characters were cut.
+    A row holds task, id, group, question, gold, flip (how its majority turned; for an arm alone, how it came out) and,
+    for base and edit, up to two samples with their thoughts. Without an edit beside a base, the first arm stands alone.
+    Long texts say how many characters were cut.
     """
     rows: list[Row] = []
     share = max(1, limit // max(1, len(evaluation)))
@@ -40,7 +43,7 @@ def browser_rows(evaluation: dict[str, Arms], edit: str | None, limit: int = QUE
 
 def _task_rows(arms: Arms, left: str, right: str | None, limit: int) -> list[Row]:
     before, after = _by_question(arms[left]), _by_question(arms[right] if right else [])
-    flips = _flips(arms[left], arms[right]) if right else {}
+    flips = _flips(arms[left], arms[right]) if right else _outcomes(arms[left])
     keys = [key for key in before if not right or key in after]
     flipped = [key for key in keys if flips.get(key) in ("won", "lost")]
     chosen = set(_spread(flipped, limit // 2))
@@ -66,6 +69,13 @@ def _flips(base: list[Record], edited: list[Record]) -> dict[tuple[str, str], st
         key: names.get((float(a), float(b)), "tied")
         for key, a, b in zip(first.keys, majority(first), majority(second), strict=True)
     }
+
+
+def _outcomes(records: list[Record]) -> dict[tuple[str, str], str]:
+    """correct, failed or tied for each question of an arm that stands alone; nothing for what was not graded."""
+    arm = grid(records)
+    graded = {key: value for key, value in zip(arm.keys, arm.question_accuracy, strict=True) if not np.isnan(value)}
+    return {key: "correct" if value > 0.5 else "failed" if value < 0.5 else "tied" for key, value in graded.items()}
 
 
 def _by_question(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:

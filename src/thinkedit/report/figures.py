@@ -125,7 +125,7 @@ def draw_lengths(task: dict[str, Any], arms: Sequence[str], path: Path) -> None:
             mean = task["arms"][arm]["thinking_length"]
             if mean:
                 axes.axvline(mean["value"], color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
-        if edges[-1] / max(edges[0], 1) > 30:
+        if edges[-1] - edges[-2] > 2 * (edges[1] - edges[0]):  # the bins are of equal width on this scale
             axes.set_xscale("log")
         axes.set(xlabel="thinking tokens (dashed: mean)", ylabel="% of closed thoughts", title="Thinking length")
         axes.legend()

@@ -103,6 +103,8 @@ def write_figures(summary: Summary, directory: Path) -> list[Path]:
             draw([row for row in rows if row["task"] == task], target(name, task, len(tasks)))
     evaluation = summary.get("evaluation", {})
     for task, found in evaluation.items():
+        if not any(arm["thinking_length"] for arm in found["arms"].values()):
+            continue  # records of others may have no lengths
         arms = [arm for arm in (BASE, *edits_of(found["arms"])) if arm in found["arms"]] or list(found["arms"])
         figures.draw_lengths(found, arms, target("lengths", task, len(evaluation)))
         figures.draw_accuracy_by_length(found, arms, target("accuracy-by-length", task, len(evaluation)))

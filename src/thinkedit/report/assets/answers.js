@@ -1,17 +1,18 @@
 // The questions with both models' answers side by side: searched, filtered, shown a page at a time.
 const PAGE = 15;
 const STATUSES = { truncated: "thought cut", unclosed: "thought not closed", absent: "no thought" };
-const FLIPS = { won: "wrong " + ARROW + " right", lost: "right " + ARROW + " wrong", right: "right in both", wrong: "wrong in both", tied: "tied" };
+const FLIPS = { won: "wrong " + ARROW + " right", lost: "right " + ARROW + " wrong", right: "right in both", wrong: "wrong in both", tied: "tied", correct: "right", failed: "wrong" };
 
 function answersSection(rows) {
   const haystacks = rows.map((row) => [row.id, row.group, row.question, row.gold, row.task, ...row.arms.flatMap((a) => a.samples.flatMap((x) => [x.answer, x.thought, x.reply]))].join("\n").toLowerCase());
+  const paired = rows.some((row) => row.arms.length > 1);
   const longest = Math.max(1, ...rows.flatMap((row) => row.arms.flatMap((a) => a.samples.map((x) => x.tokens || 0))));
   const list = el("div", { id: "questions" }), state = el("p", { class: "muted small", role: "status", "aria-live": "polite" });
   const more = el("button", { type: "button", class: "quiet more", onclick: () => { shown += PAGE; draw(); list.children[shown - PAGE]?.focus(); } });
   const search = el("input", { type: "search", id: "search", placeholder: "words of a question, thought or answer", autocomplete: "off", oninput: () => again() });
   const choice = (id, label, values, name) => (values.length > 1 ? el("label", {}, label, el("select", { id, onchange: () => again() }, el("option", { value: "" }, "all"), values.map((v) => el("option", { value: v }, name(v) + " (" + count(rows.filter((r) => r[id] === v).length) + ")")))) : null);
   const filters = [
-    choice("flip", "Turned", Object.keys(FLIPS).filter((f) => rows.some((r) => r.flip === f)), (f) => FLIPS[f]),
+    choice("flip", paired ? "Turned" : "Outcome", Object.keys(FLIPS).filter((f) => rows.some((r) => r.flip === f)), (f) => FLIPS[f]),
     choice("group", "Group", [...new Set(rows.map((r) => r.group).filter((g) => g !== null))], (g) => g),
     choice("task", "Task", [...new Set(rows.map((r) => r.task))], (t) => t),
   ];
@@ -27,7 +28,7 @@ function answersSection(rows) {
     more.textContent = "Show more (" + count(Math.max(0, found.length - shown)) + " left)";
   }
   draw();
-  return section("answers", "Questions and answers", "A selection: every question that the edit turned, as far as they fit, and others spread evenly. Long texts are cut where they say so.",
+  return section("answers", "Questions and answers", (paired ? "Every question that the edit turned, as far as they fit, and others spread evenly." : "As many questions as fit, spread evenly.") + " Long texts are cut where they say so.",
     el("div", { class: "filters", role: "search" }, el("label", { class: "grow" }, "Search", search), filters), state, list, more);
 }
 

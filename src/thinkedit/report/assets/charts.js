@@ -18,12 +18,12 @@ function scale(low, high, from, to, log) {
   return (value) => from + ((f(value) - a) / (b - a || 1)) * (to - from);
 }
 
-// Draws again whenever the box changes its width; draw(width) returns one svg element.
+// Draws again whenever the box changes its width, or as wide as `box.refresh` is told; draw(width) returns one svg element.
 function canvas(draw) {
   const box = el("div", { class: "canvas" });
   let last = 0;
-  const refresh = () => {
-    const width = Math.round(box.clientWidth) || 640;
+  const refresh = (given) => {
+    const width = given || Math.round(box.clientWidth) || 640;
     last = width;
     const focused = box.contains(document.activeElement) && document.activeElement.classList.contains("plot");
     box.querySelectorAll(".plot, .tip").forEach((node) => node.remove());

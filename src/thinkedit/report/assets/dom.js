@@ -36,6 +36,9 @@ const plural = (n, noun) => count(n) + " " + noun + (n === 1 ? "" : "s");
 const between = (figure, format) => (figure && !missing(figure.low) ? format(figure.low) + " to " + format(figure.high) : "no interval");
 const whole = (figure, format) => (figure ? format(figure.value) + (missing(figure.low) ? "" : " [" + format(figure.low) + ", " + format(figure.high) + "]") : DASH);
 
+const shortened = (text, most) => (text.length <= most ? text : text.slice(0, Math.max(1, Math.floor(most) - 1)) + "\u2026");
+const hasLengths = (task) => Object.values(task.arms).some((arm) => arm.thinking_length);
+
 const COLOURS = ["var(--edited)", "var(--warm)", "var(--third)", "var(--fourth)", "var(--fifth)"];
 const DASHES = [null, "7 4", "2 4", "10 3 2 3"];
 const isPlacebo = (arm) => arm.startsWith("random heads") || arm.startsWith("random direction");

@@ -2,7 +2,7 @@
 
 function histogram(series, edges, o) {
   const shares = series.map((s) => { const all = s.counts.reduce((a, b) => a + b, 0) || 1; return s.counts.map((c) => (100 * c) / all); });
-  const top = Math.max(1, ...shares.flat()) * 1.08, log = edges.at(-1) / Math.max(edges[0], 1) > 30, off = new Set();
+  const top = Math.max(1, ...shares.flat()) * 1.08, log = edges.at(-1) - edges.at(-2) > 2 * (edges[1] - edges[0]), off = new Set();
   const box = canvas((width, host) => {
     const f = frame(width, { ...o, x: [log ? Math.max(1, edges[0]) : Math.min(0, edges[0]), edges.at(-1)], y: [0, top], logX: log });
     const tip = makeTip(host), lit = svg("rect", { class: "cursor", visibility: "hidden" }), at = (e) => f.x(log ? Math.max(1, e) : e);
@@ -80,27 +80,29 @@ function forest(rows, format, o) {
   const ends = kept.flatMap((r) => [r.figure.low ?? r.figure.value, r.figure.high ?? r.figure.value, 0]);
   const pad = (Math.max(...ends) - Math.min(...ends)) * 0.06 || 0.01, low = Math.min(...ends) - pad, high = Math.max(...ends) + pad;
   return canvas((width, host) => {
-    const names = Math.min(width * 0.36, 12 + 7.1 * Math.max(...kept.map((r) => r.name.length))), right = width > 560 ? 170 : 8;
-    const step = 27, top = 6, tip = makeTip(host), tops = [];
+    const wide = width > 560; // names and figures stand beside the effects, or above them
+    const names = wide ? Math.min(width * 0.36, 12 + 7.1 * Math.max(...kept.map((r) => r.name.length))) : 8, right = wide ? 170 : 8;
+    const step = wide ? 27 : 40, top = 6, tip = makeTip(host), tops = [];
     let y = top;
-    for (const r of kept) { y += r.gap ? 12 : 0; tops.push(y + step / 2); y += step; }
+    for (const r of kept) { y += r.gap ? 12 : 0; tops.push(y + (wide ? step / 2 : step - 11)); y += step; }
     const height = y + 40, x = scale(low, high, names, width - right);
     const plot = svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: "0", "aria-label": o.label + ": " + kept.map((r) => r.name + " " + whole(r.figure, format)).join("; ") });
     for (const t of ticks(low, high, Math.max(2, (width - names - right) / 80)))
       plot.append(svg("line", { class: Math.abs(t) < 1e-12 ? "zero" : "grid", x1: x(t), x2: x(t), y1: top, y2: y }), svg("text", { x: x(t), y: y + 16, "text-anchor": "middle" }, o.tick(t)));
     plot.append(svg("text", { x: (names + width - right) / 2, y: height - 4, "text-anchor": "middle" }, o.xLabel));
-    const lit = svg("rect", { class: "cursor", visibility: "hidden", x: names, width: width - right - names, height: step, rx: 4, "stroke-opacity": ".5" });
+    const lit = svg("rect", { class: "cursor", visibility: "hidden", x: names, width: width - right - names, rx: 4, "stroke-opacity": ".5" });
     kept.forEach((r, k) => {
       const at = tops[k], f = r.figure;
-      plot.append(svg("text", { class: r.strong ? "strong" : "label", x: names - 12, y: at + 4, "text-anchor": "end" }, r.name));
+      const text = wide ? at + 4 : at - 13;
+      plot.append(svg("text", { class: r.strong ? "strong" : "label", x: wide ? names - 12 : 0, y: text, "text-anchor": wide ? "end" : "start" }, shortened(r.name, (wide ? names - 12 : width - 130) / 7.1)));
+      plot.append(svg("text", { class: r.strong ? "strong" : null, x: wide ? width - right + 12 : width, y: text, "text-anchor": wide ? "start" : "end" }, whole(f, format)));
       if (!missing(f.low)) plot.append(svg("line", { class: "whisker", "--c": r.colour, x1: x(f.low), x2: x(f.high), y1: at, y2: at, "stroke-opacity": r.hollow ? ".55" : null }));
       plot.append(svg("circle", { class: r.hollow ? "hollow" : "dot", "--c": r.colour, cx: x(f.value), cy: at, r: r.strong ? 6.5 : r.hollow ? 3.6 : 5 }));
-      if (right > 20) plot.append(svg("text", { class: r.strong ? "strong" : null, x: width - right + 12, y: at + 4 }, whole(f, format)));
     });
     plot.append(lit);
     const hide = () => { lit.setAttribute("visibility", "hidden"); tip.hidden = true; };
     const show = (k) => {
-      fill(lit, { y: tops[k] - step / 2, visibility: "visible" }, []);
+      fill(lit, { y: tops[k] - (wide ? step / 2 : 11), height: wide ? step : 22, visibility: "visible" }, []);
       showTip(host, tip, x(kept[k].figure.value), tops[k] + 12, kept[k].name, [["effect", format(kept[k].figure.value)], ["95 %", between(kept[k].figure, format)], ["questions", count(kept[k].figure.n)]]);
     };
     const go = walk(plot, kept.length, show, hide, 1);

@@ -8,7 +8,7 @@ function resultSection(s) {
   const v = s.verdict, node = el("section", { id: "result", "aria-labelledby": "result-title" });
   node.append(el("p", { class: "kicker" }, "Thinking length in ", el("strong", {}, s.model)));
   if (!v) {
-    node.append(el("h1", { id: "result-title" }, "What was measured"), el("p", {}, "No edit was evaluated beside its base, so there is nothing to judge; the figures of what was run follow."));
+    node.append(el("h1", { id: "result-title" }, "What was measured"), el("p", {}, "No edit was evaluated beside its base, so there is nothing to judge; the figures of what was run follow."), measuredCards(s) || "");
     return node;
   }
   const p = v.primary, size = number(Math.abs(p.value) * 100) + " points";
@@ -21,6 +21,18 @@ function resultSection(s) {
   const cards = el("div", {}), tasks = Object.keys(s.evaluation).filter((t) => (s.evaluation[t].comparisons || {})[p.arm]);
   const pick = picker(tasks, taskLabel(s), (task) => cards.replaceChildren(cardsOf(s, task, p.arm)));
   return fill(node, {}, [pick, cards, effects(s, tasks)]);
+}
+
+// Where there is nothing to compare: what each arm of each task came to.
+function measuredCards(s) {
+  const cards = [], card = (title, big, unit, ...lines) => cards.push(el("div", { class: "card" }, el("h3", {}, title), el("p", { class: "big" }, big, el("span", { class: "unit" }, " " + unit)), lines.map((line) => el("p", {}, line))));
+  for (const [task, t] of Object.entries(s.evaluation || {})) for (const [arm, own] of Object.entries(t.arms)) {
+    const name = task + (arm === "base" ? "" : ", " + arm), of = plural(own.questions, "question") + (own.samples > 1 ? ", " + plural(own.samples, "sample") + " each" : "");
+    if (own.accuracy) card("Accuracy, " + name, percent(own.accuracy.value), "%", "95 % interval " + between(own.accuracy, percent), of);
+    if (own.thinking_length) card("Mean thinking length, " + name, number(own.thinking_length.value), "tokens", "95 % interval " + between(own.thinking_length, number), "median " + number(own.thinking_length_median, 0));
+    card("Thoughts not closed, " + name, count(own.left_out), "of " + count(own.left_out + own.statuses.closed), "no length is counted for them");
+  }
+  return cards.length > 0 && el("div", { class: "cards" }, cards);
 }
 
 // A choice among tasks, where there are several; draws the first at once.
@@ -131,7 +143,7 @@ function flatten(value, prefix = "") {
 }
 
 function lengthSection(s) {
-  const holder = el("div", {}), tasks = Object.keys(s.evaluation);
+  const holder = el("div", {}), tasks = Object.keys(s.evaluation).filter((task) => hasLengths(s.evaluation[task]));
   const pick = picker(tasks, taskLabel(s), (task) => {
     const t = s.evaluation[task], arms = Object.keys(t.arms).filter((arm) => !isPlacebo(arm));
     const bars = arms.map((arm, k) => ({ name: arm, colour: armColour(arm, k), counts: t.arms[arm].histogram, mean: t.arms[arm].thinking_length && t.arms[arm].thinking_length.value }));

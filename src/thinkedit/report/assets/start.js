@@ -6,7 +6,7 @@
   const parts = [
     ["Result", () => (summary.models ? modelsSection(summary) : resultSection(summary))],
     ["Method", !summary.models && (() => doneSection(summary))],
-    ["Lengths", summary.evaluation && (() => lengthSection(summary))],
+    ["Lengths", Object.values(summary.evaluation || {}).some(hasLengths) && (() => lengthSection(summary))],
     ["Steering", summary.steering && (() => steeringSection(summary))],
     ["Layers", summary.layer_scan && (() => scanSection(summary))],
     ["Heads", summary.heads && (() => headsSection(summary))],
@@ -26,7 +26,12 @@
   const st = summary.statistics;
   document.getElementById("footer").append(el("p", {}, `Intervals are ${number(st.level * 100, 0)} % bootstrap intervals over questions (${count(st.resamples)} resamples; ${st.interval}): a question's samples stay together, and both models answer the same questions. ${summary.models ? "Each model's verdict rests" : "The verdict rests"} on one figure, named beforehand: the paired difference in accuracy over all questions. The other intervals are not corrected for being many. Lengths are tokens from the opening to the closing tag and belong to closed thoughts only.`));
 
-  window.addEventListener("beforeprint", () => document.querySelectorAll(".sheet").forEach((sheet) => { sheet.open = true; }));
+  const redraw = (width) => document.querySelectorAll(".canvas").forEach((box) => box.refresh(width && width(box)));
+  window.addEventListener("beforeprint", () => {
+    document.querySelectorAll(".sheet").forEach((sheet) => { sheet.open = true; });
+    redraw((box) => (box.closest(".full") ? 640 : 300)); // as wide as on paper, so that the letters are as large
+  });
+  window.addEventListener("afterprint", () => redraw());
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) for (const [node, link] of links) node === entry.target ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
   }, { rootMargin: "-20% 0px -70% 0px" });
