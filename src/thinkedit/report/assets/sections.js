@@ -129,8 +129,10 @@ function doneSection(s) {
   }
   const flat = flatten(s.settings || {});
   for (const part of ["direction", "edit"]) flat.push(...flatten(s[part] || {}, part).filter(([, text]) => text.length < 90));
+  const given = flat.filter(([, text]) => text !== "" && text !== DASH);
   return section("done", "What was done", null, el("ol", { class: "steps" }, steps),
-    flat.length > 0 && [el("h3", {}, "Settings"), el("dl", { class: "settings" }, flat.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text))))]);
+    given.length > 0 && el("details", { class: "sheet", open: given.length <= 24 }, el("summary", {}, el("h3", {}, "Settings")),
+      el("dl", { class: "settings" }, given.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text))))));
 }
 
 function flatten(value, prefix = "") {
