@@ -72,8 +72,12 @@ def show_regraded(result: "Regraded", dry_run: bool) -> None:
 
 def show_imported(result: "Brought") -> None:
     """What was read, into which directory, with what had to be guessed; and what was passed over."""
+    from thinkedit.imports.evidence import UNNAMED
+
     for written in result.written:
         heading(f"{written.model}: {written.directory}")
+        if written.model == UNNAMED:
+            note("the files do not name the model; --model does")
         for piece in written.pieces:
             where = ", ".join(part for part in (piece.task, piece.setting or piece.control or piece.arm) if part)
             held = f"{len(piece.records):,} records" if piece.records else piece.notes[0]

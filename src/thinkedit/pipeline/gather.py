@@ -14,7 +14,7 @@ from thinkedit.models import TINY
 from thinkedit.pipeline.documents import as_written, read_manifest
 from thinkedit.records import Record, read_entries
 from thinkedit.report import Evidence
-from thinkedit.report.evidence import BASE
+from thinkedit.report.evidence import BASE, placebo_kind
 
 Evaluation = dict[str, dict[str, list[Record]]]  # task -> arm -> records
 CONTROLS = ("attn", "mlp")
@@ -103,7 +103,12 @@ def _evaluation(directory: Path, entry: dict[str, Any] | None) -> Evaluation:
     for key, file in (entry["files"] if entry else {}).items():
         task, arm = key.split("|", 1)
         found.setdefault(task, {})[arm] = read_entries(directory, [file])
-    return {task: dict(sorted(arms.items(), key=lambda arm: arm[0] != BASE)) for task, arms in found.items()}
+    return {task: dict(sorted(arms.items(), key=lambda arm: _place(arm[0]))) for task, arms in found.items()}
+
+
+def _place(arm: str) -> tuple[bool, str]:
+    """The base, then edits, then the draws of each placebo."""
+    return arm != BASE, placebo_kind(arm) or ""
 
 
 def _contributions(directory: Path) -> np.ndarray:
