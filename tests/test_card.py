@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from thinkedit.artifacts.card import figures_table, front_matter, with_figures, without_paths
 from thinkedit.models import ModelSource
-from thinkedit.pipeline.card import refresh_card
+from thinkedit.pipeline.card import refresh_card, refresh_cards
 
 FIGURE = {"value": 0.05, "low": 0.01, "high": 0.09, "n": 100}
 ARM = {"samples": 2, "accuracy": {"value": 0.8}, "thinking_length": {"value": 1234.5}}
@@ -73,6 +73,14 @@ def test_the_figures_come_in_when_they_are_there_and_are_of_this_edit(run):
     assert "Not measured yet" not in card
     assert refresh_card(run / "edited")
     assert (run / "edited" / "README.md").read_text() == card
+
+
+def test_an_analysis_brings_them_into_the_cards_of_its_run(run):
+    shutil.copytree(run / "edited", run / "adapter")
+    (run / "summary.json").write_text(json.dumps(SUMMARY))
+    refresh_cards(run)
+    for name in ("edited", "adapter"):
+        assert "80.00 → 85.00" in (run / name / "README.md").read_text()
 
 
 def test_hub_models_are_named_by_their_id(tmp_path):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from thinkedit.errors import ThinkEditError
 from thinkedit.files import exclusive, write_json
+from thinkedit.pipeline.card import refresh_cards
 from thinkedit.pipeline.documents import read_manifest
 from thinkedit.pipeline.gather import gather, is_evidence
 from thinkedit.progress import Progress, Silent
@@ -18,11 +19,12 @@ PAGE = "report/index.html"
 
 
 def analyze(run: "Run", published: bool = False) -> dict[str, Any]:
-    """Writes `summary.json` and `report/` of an open run; gives the summary."""
+    """Writes `summary.json`, `report/` and the figures in the model card of an open run; gives the summary."""
     if not run.manifest["steps"]:
         raise ThinkEditError(f"{run.directory} holds no results yet; first run: {run.command('run')}")
     with run.progress.work("report", 1, "page") as advance:
         summary = write_report(gather(run.directory, run.options.published_quirks), run.directory, published)
+        refresh_cards(run.directory)
         advance(1)
     run.note("analyze", {}, page=PAGE)
     return summary
@@ -45,6 +47,7 @@ def analyze_directory(
         summary = write_report(gather(directory, quirks), out or directory, published, samples)
         manifest = read_manifest(directory)
         if out is None:
+            refresh_cards(directory)
             manifest["steps"]["analyze"] = {"settings": {}, "page": PAGE}
             if command_line and command_line not in manifest["commands"]:
                 manifest["commands"].append(command_line)

@@ -5,9 +5,15 @@ from typing import Any
 
 from thinkedit.artifacts.card import figures_table, with_figures, without_paths
 from thinkedit.artifacts.checkpoint import CARD, MARK
-from thinkedit.files import read_json, write_json
+from thinkedit.files import read_json, whole_file, write_json
 from thinkedit.pipeline.documents import MANIFEST, as_written, read_manifest
-from thinkedit.pipeline.edit import REPRODUCE, edit_summary
+from thinkedit.pipeline.edit import OUTPUTS, REPRODUCE, edit_summary
+
+
+def refresh_cards(run: Path) -> None:
+    """The cards of the edited model and the adapter that lie in a run's directory."""
+    for name in OUTPUTS:
+        refresh_card(run / name)
 
 
 def refresh_card(directory: Path) -> bool:
@@ -31,7 +37,9 @@ def _refreshed(directory: Path, run: dict[str, Any], record: dict[str, Any]) -> 
     if table is None:
         return False
     card = directory / CARD
-    card.write_text(with_figures(card.read_text(encoding="utf-8"), table), encoding="utf-8")
+    text = with_figures(card.read_text(encoding="utf-8"), table)
+    with whole_file(card) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     if (directory / REPRODUCE).is_file():
         commands = [without_paths(command) for command in run.get("commands", [])]
         write_json(directory / REPRODUCE, {**read_json(directory / REPRODUCE), "commands": commands})

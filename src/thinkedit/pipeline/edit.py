@@ -28,6 +28,7 @@ from thinkedit.pipeline.documents import MANIFEST, as_written
 from thinkedit.pipeline.run import Run, versions
 
 REPRODUCE = "reproduce.json"
+OUTPUTS = MODEL, ADAPTER = "edited", "adapter"  # in the run's directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def edit_heads(
     if heads is not None:  # nothing that these heads make impossible is done first
         check_heads(heads, run.shape.layers, run.shape.heads)
     made_edit = build_edit(run, heads, n_heads, strength, direction)
-    out = to or run.directory / ("adapter" if adapter else "edited")
+    out = to or run.directory / (ADAPTER if adapter else MODEL)
     if doubt := _doubt(run, direction):
         run.progress.say(doubt)
     title = "writing the adapter" if adapter else "writing the edited model"
