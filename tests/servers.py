@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def running(
     (home / "hub").mkdir(parents=True, exist_ok=True)
     quiet = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with (home / "server.log").open("a") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=cwd, env=os.environ | quiet | environment)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=cwd, env=os.environ | quiet | environment, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + 400
         while True:
@@ -46,7 +49,8 @@ def running(
                 time.sleep(0.1)
         yield process
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # vLLM's engine is a process of its own and would outlive its server
         process.wait()
 
 
