@@ -30,7 +30,7 @@ def main() -> None:
         if debug:
             raise
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}\n"
-             "What was finished is kept; the same command goes on from there.", 1)  # fmt: skip
+             "What was finished is kept; once that is mended, the same command goes on from there.", 1)  # fmt: skip
     except Exception as error:
         if debug:
             raise

@@ -150,6 +150,9 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
                     function(run, **given)
                 except KeyboardInterrupt:
                     raise Interrupted(f"Interrupted. {run.kept()}.\nTo go on: {line}") from None
+                except OSError as error:  # a full disk does not say which one it is
+                    error.filename = error.filename or str(run.directory)
+                    raise
 
         _register(name, call, function, [p for n, p in own.items() if n != "run"] + list(shared.values()), examples)
         return function
