@@ -58,7 +58,7 @@ def test_a_server_that_dies_and_comes_back_leaves_every_question_answered_once(t
             time.sleep(0.05)
     assert client.poll() is None  # it has written some records, the server is gone, and it keeps trying
     with running(transformers_server(TINY.path, port), port, tmp_path / "second"):
-        said, _ = client.communicate(timeout=120)
+        said, _ = client.communicate(timeout=400)
     assert client.returncode == 0, said
     (file,) = out.glob("evaluate/*.jsonl")
     counts = Counter(record.key for record in read_records(file))
