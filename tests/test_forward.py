@@ -11,7 +11,7 @@ from thinkedit.architecture import Decoder
 from thinkedit.engines import kernels
 from thinkedit.engines.attention import KeyValueCache
 from thinkedit.engines.forward import OwnForward, ShortForward, make_forward
-from thinkedit.engines.groups import Group
+from thinkedit.engines.groups import Group, close_gaps
 from thinkedit.models import ModelSource, load_model
 
 compiled = pytest.mark.skipif(kernels.library() is None, reason="the package was installed without a compiler")
@@ -138,15 +138,31 @@ def test_compiled_norm_and_gate_are_what_they_say():
     assert torch.allclose(kernels.gate(wide).double(), left / (1 + (-left).exp()) * right, rtol=1e-5, atol=1e-5)
 
 
-def test_a_cache_keeps_what_it_holds_when_it_grows_and_moves():
-    for cache_type in (KeyValueCache, kernels.BlockedCache):
-        cache = cache_type(1, 3, 2, 16, torch.zeros(1))
-        cache.resize(3, 20)
-        key = torch.randn(3, 2, 20, 16)
-        cache.store_keys(0, torch.arange(3), key)
-        cache.resize(4, 50)
-        cache.move(torch.tensor([2]), torch.tensor([0]), 20)
-        other = cache_type(1, 4, 2, 16, torch.zeros(1))
-        other.resize(4, 50)
-        other.store_keys(0, torch.arange(3), key[[2, 1, 2]])
-        assert torch.equal(cache.keys[0], other.keys[0])
+@pytest.mark.parametrize("cache_type", [KeyValueCache, kernels.BlockedCache])
+def test_rows_keep_what_they_hold_when_others_end_and_come_and_the_cache_changes_its_size(cache_type):
+    """A cache is at all times that of its rows stored anew."""
+    generator = torch.Generator().manual_seed(0)
+    texts = torch.randn(20, 2, 20, 16, generator=generator)
+
+    def store(cache, rows, numbers):
+        cache.fill(torch.tensor(list(rows)))
+        cache.attend(0, *(texts[list(numbers)] * sign for sign in (1, 1, -1)), 1.0, None)
+
+    cache, held, fresh = cache_type(1, 8, 2, 16, torch.zeros(1)), list(range(8)), 8
+    cache.resize(8, 20)
+    store(cache, held, held)
+    for ended, capacity in (([0, 3, 4], 20), ([6, 7], 50), ([1, 2, 5], 50), ([0], 60)):
+        sources, targets, _ = close_gaps([Group(len(held), 20)], ended)
+        if sources:
+            cache.move(torch.tensor(sources), torch.tensor(targets), 20)
+        places = dict(enumerate(held)) | {target: held[source] for source, target in zip(sources, targets, strict=True)}
+        held = [places[row] for row in range(8 - len(ended))]
+        cache.resize(8, capacity)
+        store(cache, range(len(held), 8), range(fresh, fresh + 8 - len(held)))
+        fresh, held = fresh + 8 - len(held), [*held, *range(fresh, fresh + 8 - len(held))]
+    cache.resize(5, 64)
+    anew = cache_type(1, 5, 2, 16, torch.zeros(1))
+    anew.resize(5, 64)
+    store(anew, range(5), held[:5])
+    assert torch.equal(cache.keys[0], anew.keys[0])
+    assert torch.equal(cache.values[0], anew.values[0])

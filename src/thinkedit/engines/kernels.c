@@ -123,19 +123,23 @@ FOR_EACH_CPU static void attend_one(
 }
 
 /* qkv [rows, heads + 2 key_value_heads, head_dim], before the rotation; cos and sin [positions, head_dim];
- * keys [rows, key_value_heads, capacity / LANES, head_dim, LANES], values [rows, key_value_heads, capacity, head_dim],
- * written at each row's position; out [rows, heads, head_dim]. head_dim and capacity are multiples of LANES. */
+ * keys [slots, key_value_heads, capacity / LANES, head_dim, LANES], values [slots, key_value_heads, capacity, head_dim],
+ * of which each row has its slot, written at the row's position; out [rows, heads, head_dim]. head_dim and capacity are
+ * multiples of LANES. */
 void attend(
     long rows, long heads, long key_value_heads, long head_dim, long capacity, long window, float scaling,
-    const float *qkv, const float *cos, const float *sin, float *keys, float *values, const long long *positions, float *out)
+    const float *qkv, const float *cos, const float *sin, float *keys, float *values, const long long *slots,
+    const long long *positions, float *out)
 {
     Shape shape = {heads, key_value_heads, head_dim, window, scaling};
     long width = (heads + 2 * key_value_heads) * head_dim, held = head_dim * capacity;
-#pragma omp parallel for schedule(static) if (rows > 1)
+    /* One at a time, in turn: the first rows are the oldest and longest. */
+#pragma omp parallel for schedule(static, 1) if (rows > 1)
     for (long at = 0; at < rows * key_value_heads; at++) {
-        long row = at / key_value_heads, position = positions[row];
-        attend_one(&shape, at % key_value_heads, qkv + row * width, cos + position * head_dim, sin + position * head_dim,
-                   keys + at * held, values + at * held, position, out + row * heads * head_dim);
+        long row = at / key_value_heads, head = at % key_value_heads, position = positions[row];
+        long place = (slots[row] * key_value_heads + head) * held;
+        attend_one(&shape, head, qkv + row * width, cos + position * head_dim, sin + position * head_dim, keys + place,
+                   values + place, position, out + row * heads * head_dim);
     }
 }
 

@@ -28,7 +28,7 @@ def library() -> ctypes.CDLL | None:
     except (StopIteration, OSError):
         return None
     size, number, pointer = ctypes.c_long, ctypes.c_float, ctypes.c_void_p
-    found.attend.argtypes = [*[size] * 6, number, *[pointer] * 7]
+    found.attend.argtypes = [*[size] * 6, number, *[pointer] * 8]
     found.norm.argtypes = [size, size, number, *[pointer] * 3]
     found.gate.argtypes = [size, size, *[pointer] * 2]
     for function in (found.attend, found.norm, found.gate):
@@ -63,9 +63,32 @@ def gate(gate_up: Tensor) -> Tensor:
 
 
 class BlockedCache(KeyValueCache):
-    """Keys in blocks of LANES positions: [rows, key_value_heads, blocks, head_dim, LANES] a layer."""
+    """Keys in blocks of LANES positions, [rows, key_value_heads, blocks, head_dim, LANES] a layer.
+
+    A row has a slot of its own in `keys` and `values`, `slots` [rows], and keeps it when it changes its number.
+    """
 
     step = LANES
+
+    def __init__(self, layers: int, rows: int, heads: int, head_dim: int, like: Tensor) -> None:
+        super().__init__(layers, rows, heads, head_dim, like)
+        self.slots = torch.arange(rows)
+
+    def resize(self, rows: int, capacity: int) -> None:
+        for tensors in (self.keys, self.values):
+            for layer, old in enumerate(tensors):
+                tensors[layer] = old[self.slots[:rows]]
+        super().resize(rows, capacity)
+        self.slots = torch.arange(rows)
+
+    def move(self, sources: Tensor, targets: Tensor, span: int) -> None:
+        """Rows change numbers, not places: those that fall vacant get the slots of those that were written over."""
+        before = self.slots.clone()
+        self.slots[targets] = before[sources]
+        self.slots[sources[~torch.isin(sources, targets)]] = before[targets[~torch.isin(targets, sources)]]
+
+    def fill(self, rows: Tensor) -> None:
+        super().fill(self.slots[rows])
 
     def store_keys(self, layer: int, rows: Tensor, key: Tensor) -> None:
         blocks = -(-key.shape[2] // LANES)
@@ -79,7 +102,7 @@ class BlockedCache(KeyValueCache):
         keys, values = self.keys[layer], self.values[layer]
         out = qkv.new_empty(rows, heads, head_dim)
         sizes = rows, heads, values.shape[1], head_dim, values.shape[2], window or 0
-        _call("attend", *sizes, scaling, qkv, turns[0], turns[1], keys, values, self.lengths, out)
+        _call("attend", *sizes, scaling, qkv, turns[0], turns[1], keys, values, self.slots, self.lengths, out)
         return out
 
 

@@ -1,5 +1,6 @@
 """Sampling in which each row has its own random stream, so that a completion depends on its own request alone."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +45,13 @@ def _last_positive(probabilities: Tensor) -> Tensor:
     return size - 1 - (probabilities.flip(-1) > 0).to(torch.uint8).argmax(-1)
 
 
+def _largest(values: Tensor, count: int) -> Tensor:
+    """The `count` largest of each row, falling."""
+    if values.device.type == "cpu" and count == values.shape[-1]:
+        return torch.from_numpy(np.sort(values.numpy(), axis=-1)).flip(-1)  # a tenth of the time that torch takes
+    return values.topk(count).values
+
+
 CANDIDATES = 256  # sorting these instead of the whole vocabulary is exact whenever they hold top_p of the mass
 
 
@@ -55,7 +63,7 @@ def _truncate(probabilities: Tensor, top_k: int, top_p: float) -> Tensor:
         probabilities = probabilities.where(probabilities >= least, 0)
         probabilities = probabilities / probabilities.sum(-1, keepdim=True)
     if top_p < 1:
-        ordered = probabilities.topk(min(CANDIDATES, size)).values
+        ordered = _largest(probabilities, min(CANDIDATES, size))
         if ordered.shape[-1] < size and bool((ordered.sum(-1) < top_p).any()):
             ordered = probabilities.sort(descending=True).values
         mass_before = ordered.cumsum(-1) - ordered
