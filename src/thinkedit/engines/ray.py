@@ -16,6 +16,7 @@ LOSSES = 3  # so many workers may be lost with a request, or one after another w
 CALLS = 2  # under way at a worker, so that it goes on while this process reads what it did
 WAIT_SECONDS = 60.0  # between two remarks that no worker is there
 LOG_LINES = 12
+LOG_SECONDS = 60.0  # for a log to come from its machine, where a process has to start for it
 
 
 @dataclass(eq=False, slots=True)
@@ -205,7 +206,7 @@ class RayFleet:
             here = NodeAffinitySchedulingStrategy(place.node, soft=False)
             reading = ray.remote(last_lines).options(num_cpus=0, scheduling_strategy=here).remote(place.log, LOG_LINES)  # type: ignore[attr-defined]
             try:
-                shown += ["the last lines that it wrote:", *ray.get(reading, timeout=10)]
+                shown += ["the last lines that it wrote:", *ray.get(reading, timeout=LOG_SECONDS)]
             except ray.exceptions.RayError:
                 shown += [f"its log could not be read ({place.log})"]
         return "\n".join(f"  {line}" for line in shown)
