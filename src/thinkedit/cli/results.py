@@ -83,12 +83,11 @@ def analyze_command(
     from thinkedit.pipeline.analyze import analyze_directory, analyze_several
     from thinkedit.pipeline.gather import find_evidence, is_evidence
 
-    line = command_line()
     chosen = find_evidence(paths) if paths else [run_directory(model, out)]
     if len(chosen) > 1:
         target = out or Path("analysis")
         heading(f"Report on {len(chosen)} models")
-        summary = analyze_several(chosen, target, published, published_quirks, Terminal(), line)
+        summary = analyze_several(chosen, target, published, published_quirks, Terminal(), command_line())
         show_joint(summary, published)
     else:
         target = (out if paths else None) or chosen[0]
@@ -96,7 +95,7 @@ def analyze_command(
             raise UsageError(f"{target} is another run; give --out a directory of its own.")
         heading(f"Report on {chosen[0]}")
         own = None if target.resolve() == chosen[0].resolve() else target
-        summary = analyze_directory(chosen[0], own, published, published_quirks, lm_eval, Terminal(), line)
+        summary = analyze_directory(chosen[0], own, published, published_quirks, lm_eval, Terminal())
         show_evaluation(summary, published)
     next_steps(("the page", str(target / "report" / "index.html")), ("all figures", str(target / "summary.json")))
 

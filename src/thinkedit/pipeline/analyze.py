@@ -37,10 +37,10 @@ def analyze_directory(
     quirks: bool = False,
     samples: bool = False,
     progress: Progress | None = None,
-    command_line: str | None = None,
 ) -> dict[str, Any]:
     """The same for a directory alone, a run's or an imported one, without its model. `out` (default: the directory
-    itself) is where the report goes; `samples` adds lm-eval's samples files."""
+    itself) is where the report goes; `samples` adds lm-eval's samples files. It is not among the commands that made the
+    run: asking for a report again changes none of its figures."""
     if not is_evidence(directory) or not read_manifest(directory)["steps"]:
         raise ThinkEditError(f"{directory} holds no results yet; first run: thinkedit run --out {directory}")
     with exclusive(directory), (progress or Silent()).work("report", 1, "page") as advance:
@@ -49,8 +49,6 @@ def analyze_directory(
         if out is None:
             refresh_cards(directory)
             manifest["steps"]["analyze"] = {"settings": {}, "page": PAGE}
-            if command_line and command_line not in manifest["commands"]:
-                manifest["commands"].append(command_line)
             write_json(directory / "run.json", manifest)
         advance(1)
     return summary

@@ -225,5 +225,7 @@ def array_hash(values: NDArray[Any]) -> str:
 
 
 def edit_hash(made: Edit) -> str:
-    vectors = {str(layer): array_hash(made.directions[layer]) for layer in made.layers}
-    return content_hash([sorted(made.heads), {str(k): v for k, v in made.strengths.items()}, vectors, made.head_dim])
+    """The identity of an edit. Last bits do not count: they hang on the library that took a norm, not on the edit."""
+    vectors = {str(layer): array_hash(made.directions[layer].astype(np.float32)) for layer in made.layers}
+    strengths = {str(layer): f"{strength:.9g}" for layer, strength in made.strengths.items()}
+    return content_hash([sorted(made.heads), strengths, vectors, made.head_dim])
