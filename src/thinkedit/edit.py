@@ -77,7 +77,7 @@ def make_edit(heads: Sequence[Head], direction: ArrayLike, head_dim: int, streng
 
 
 def unit(vector: Vector, layer: int) -> Vector:
-    norm = np.linalg.norm(vector)
+    norm = np.sqrt(np.einsum("i,i->", vector, vector))  # BLAS's last bits hang on where the numbers lie in memory
     if not np.isfinite(norm) or norm == 0:
         raise ThinkEditError(f"The direction of layer {layer} has norm {norm:g}: nothing can be removed along it.")
     return vector / norm

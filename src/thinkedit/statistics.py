@@ -71,7 +71,8 @@ def _column_sums(column: bytes, resamples: int, seed: int) -> Array:
     values = np.frombuffer(column)
     weights = resample_weights(len(values), resamples, seed)
     parts = (weights[start : start + CHUNK].astype(np.float64, copy=False) for start in range(0, resamples, CHUNK))
-    sums = np.concatenate([part @ values for part in parts])
+    # Not BLAS, whose sums hang in their last bits on where the numbers lie in memory.
+    sums = np.concatenate([np.einsum("rq,q->r", part, values) for part in parts])
     sums.setflags(write=False)
     return sums
 
