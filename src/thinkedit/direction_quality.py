@@ -92,13 +92,18 @@ def direction_quality(
         short,
         long,
         p,
-        float(np.sqrt(overall[0])),
-        float(np.mean(agreement)) if agreement else None,
-        float(np.mean(separation)) if separation else None,
-        np.sqrt(ratios[:, 0]).tolist(),
-        separation,
+        _figure(np.sqrt(overall[0])),
+        _figure(np.mean(agreement)) if agreement else None,
+        _figure(np.mean(separation)) if separation else None,
+        [_figure(ratio) for ratio in np.sqrt(ratios[:, 0])],
+        [_figure(share) for share in separation],
         flags,
     )
+
+
+def _figure(value: float) -> float:
+    """Without the last bits, which hang on where a matrix product finds its numbers in memory."""
+    return float(f"{value:.9g}")
 
 
 def warning(about: Mapping[str, str], control: str) -> str | None:
