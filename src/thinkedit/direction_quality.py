@@ -101,7 +101,7 @@ def direction_quality(
     )
 
 
-def _figure(value: float) -> float:
+def _figure(value: np.floating | float) -> float:
     """Without the last bits, which hang on where a matrix product finds its numbers in memory."""
     return float(f"{value:.9g}")
 

@@ -30,6 +30,7 @@ def rank(run: Run, suppress: Suppress = "short") -> HeadScores:
     contributions = head_contributions(
         activations.heads, np.asarray(side), run.o_proj_weight, direction.vectors, run.shape.head_dim, suppress
     )
+    contributions = contributions.float().double()  # last bits hang on where the product finds its numbers in memory
     ranking = rank_heads(contributions)
     rows = [{"layer": layer, "head": head, "contribution": value} for (layer, head), value in ranking]
     run.begin("heads")
