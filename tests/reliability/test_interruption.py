@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from thinkedit.records import read_records
 
-PROBE = ("generate", "--limit", "3000", "--out", "run")  # long enough to be met at work
+PROBE = ("generate", "--batch-size", "1", "--out", "run")  # 2,000 answers one by one: minutes, to be met at work
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -51,8 +51,8 @@ def test_a_second_run_is_refused_and_an_interrupt_says_what_is_kept_and_how_to_g
         out, error = process.communicate()
     assert process.returncode == 130, out + error
     kept = len(read_records(*probes(tmp_path)))
-    assert kept < 3000
-    assert error == f"Error: Interrupted. run keeps {kept:,} answers.\nTo go on: thinkedit generate --limit 3000 --out run\n"
+    assert kept < 2000
+    assert error == f"Error: Interrupted. run keeps {kept:,} answers.\nTo go on: thinkedit generate --batch-size 1 --out run\n"
 
 
 def test_a_directory_that_is_removed_in_mid_run_is_said_to_be(tmp_path):
