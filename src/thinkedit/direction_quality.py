@@ -102,7 +102,7 @@ def direction_quality(
 
 
 def _figure(value: np.floating | float) -> float:
-    """Without the last bits, which hang on where a matrix product finds its numbers in memory."""
+    """Without the last bits of float64, which hang on where a matrix product finds its numbers in memory."""
     return float(f"{value:.9g}")
 
 
@@ -139,17 +139,17 @@ def _centred(means: np.ndarray, split: Split, layer: int) -> np.ndarray:
 
 
 def _members(short: int, long: int, shuffles: int, seed: int) -> np.ndarray:
-    """Who is short: float32 [1 + shuffles, examples], the true labels first."""
-    truth = np.concatenate([np.ones(short, np.float32), np.zeros(long, np.float32)])
+    """Who is short: float64 [1 + shuffles, examples], the true labels first."""
+    truth = np.concatenate([np.ones(short), np.zeros(long)])
     return np.vstack([truth, np.random.default_rng(seed).permuted(np.tile(truth, (shuffles, 1)), axis=1)])
 
 
 def _noise_ratios(examples: np.ndarray, members: np.ndarray, short: int, long: int) -> Floats:
     """T of the true and of each shuffled labelling. The examples' sum is zero, so one side's sum is minus the other's."""
-    sums = members @ examples
+    sums = members @ examples.astype(np.float64)
     squares = np.einsum("eh,eh->e", examples, examples, dtype=np.float64)
     length = np.einsum("bh,bh->b", sums, sums, dtype=np.float64)  # of the sum over the short side
-    inside = members.astype(np.float64) @ squares
+    inside = members @ squares
     scatter_short = (inside - length / short) / (short - 1) / short
     scatter_long = (squares.sum() - inside - length / long) / (long - 1) / long
     noise = scatter_short + scatter_long

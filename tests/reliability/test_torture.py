@@ -5,9 +5,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from near_ties import noise_between
+from torture import ACTIVATIONS, noise_in_activations
 
+from thinkedit.artifacts import tensor_map
 from thinkedit.engines.sampling import sample, uniform
 from thinkedit.pipeline.generate import generate
 from thinkedit.pipeline.run import Run
@@ -47,3 +51,18 @@ def test_of_answers_that_differ_only_near_ties_pass(tmp_path):
         assert noise_between(run, one, other) is not None
         assert noise_between(run, answer(far, tokens[edge]), answer(far, tokens[edge + 1])) is None
         assert noise_between(run, one, replace(other, question="another")) is None
+
+
+@pytest.mark.parametrize(
+    ("moved", "about", "passes"), [(1e-7, "x", True), (0, "x", False), (1e-3, "x", False), (1e-7, "y", False)]
+)
+def test_of_activations_that_differ_only_the_noise_of_a_pass_passes(tmp_path, moved, about, passes):
+    numbers = np.random.default_rng(0).standard_normal((5, 2, 8)).astype(np.float32)
+    for name, scale, said in (("one", 1, "x"), ("other", 1 + moved, about)):
+        path = tmp_path / name / ACTIVATIONS
+        path.parent.mkdir(parents=True)
+        tensor_map.create(path, {"mid": ("F32", numbers.shape)}, {"model": said})
+        arrays, _ = tensor_map.open_arrays(path, writable=True)
+        arrays["mid"][:] = numbers * np.float32(scale)
+        arrays["mid"].flush()
+    assert noise_in_activations(tmp_path / "one", tmp_path / "other") == passes
