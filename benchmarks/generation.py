@@ -19,7 +19,8 @@ from figures import median_ratio, record
 from thinkedit.chat import Chat
 from thinkedit.engines.base import Engine, Request, Sampling
 from thinkedit.engines.transformers import TransformersEngine
-from thinkedit.models import find_model, load_tokenizer
+from thinkedit.loading import load_tokenizer
+from thinkedit.models import find_model
 from thinkedit.tasks import load_questions
 
 SAMPLING = Sampling(256, temperature=0.6)

@@ -19,9 +19,10 @@ import torch
 from figures import record
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from thinkedit.config import read_config, read_shape
 from thinkedit.engines.base import Request, Sampling
 from thinkedit.engines.transformers import TransformersEngine
-from thinkedit.models import ModelSource, read_config, read_shape
+from thinkedit.models import ModelSource
 from thinkedit.planning import Assumptions, Device, Layout, speed
 from thinkedit.sizes import sizes_of
 

@@ -20,13 +20,15 @@ import torch
 from figures import median_ratio, record
 
 from thinkedit.chat import Chat
+from thinkedit.config import read_shape
 from thinkedit.engines.base import Sampling, Treatment
 from thinkedit.engines.ray import RayFleet
 from thinkedit.engines.ray_cluster import Cluster, Division
 from thinkedit.engines.transformers import TransformersEngine
 from thinkedit.generation import Inquiry, Label, Responder
 from thinkedit.grading import Grader
-from thinkedit.models import find_model, load_tokenizer, read_shape
+from thinkedit.loading import load_tokenizer
+from thinkedit.models import find_model
 from thinkedit.records import RecordFile
 from thinkedit.tasks import get_task, load_questions
 

@@ -12,8 +12,10 @@ import time
 from figures import median_ratio, record, tokens_per_second
 
 from thinkedit.chat import Chat
+from thinkedit.config import read_shape
 from thinkedit.engines.base import Engine, Request, Sampling
-from thinkedit.models import find_model, load_tokenizer, read_shape
+from thinkedit.loading import load_tokenizer
+from thinkedit.models import find_model
 from thinkedit.tasks import load_questions
 
 TOKENS = 64

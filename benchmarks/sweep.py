@@ -14,9 +14,11 @@ import torch
 from figures import record
 
 from thinkedit.chat import Chat
+from thinkedit.config import read_shape
 from thinkedit.engines.base import Biases, Request, Sampling
 from thinkedit.engines.transformers import TransformersEngine
-from thinkedit.models import find_model, load_tokenizer, read_shape
+from thinkedit.loading import load_tokenizer
+from thinkedit.models import find_model
 from thinkedit.tasks import load_questions
 
 SAMPLING = Sampling(256, temperature=0.6)

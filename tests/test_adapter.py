@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from thinkedit.artifacts.adapter import Adapter, write_adapter
 from thinkedit.artifacts.checkpoint import Checkpoint, write_edited
+from thinkedit.config import read_shape
 from thinkedit.edit import make_edit
 from thinkedit.errors import ThinkEditError
-from thinkedit.models import read_shape
 
 HEADS = [(0, 1), (2, 0), (2, 3)]
 

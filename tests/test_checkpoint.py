@@ -20,9 +20,9 @@ from transformers import AutoModelForCausalLM
 
 from thinkedit.artifacts.checkpoint import Checkpoint, write_edited
 from thinkedit.artifacts.copying import PAGE, PIECE, copy_bytes, pieces
+from thinkedit.config import read_shape
 from thinkedit.edit import make_edit
 from thinkedit.errors import ThinkEditError
-from thinkedit.models import read_shape
 
 
 def an_edit(path, heads=((0, 1), (2, 0), (2, 3))):

@@ -12,7 +12,8 @@ from thinkedit.engines import kernels
 from thinkedit.engines.attention import KeyValueCache
 from thinkedit.engines.forward import OwnForward, ShortForward, make_forward
 from thinkedit.engines.groups import Group, close_gaps
-from thinkedit.models import ModelSource, load_model
+from thinkedit.loading import load_model
+from thinkedit.models import ModelSource
 
 compiled = pytest.mark.skipif(kernels.library() is None, reason="the package was installed without a compiler")
 

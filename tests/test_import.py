@@ -50,7 +50,8 @@ class TestThoughts:
 
     def test_a_tokenizer_counts_as_everywhere_else(self):
         from thinkedit.chat import Chat
-        from thinkedit.models import find_model, load_tokenizer
+        from thinkedit.loading import load_tokenizer
+        from thinkedit.models import find_model
 
         chat = Chat(load_tokenizer(find_model("tiny")))
         inside = "3+4=7."

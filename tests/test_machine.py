@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thinkedit.config import Shape
 from thinkedit.errors import UsageError
-from thinkedit.models import Shape
 from thinkedit.pipeline.machine import check_parallel, parallel_sizes
 
 

@@ -11,11 +11,13 @@ from random_models import ARCHITECTURES
 from thinkedit.activations import compute_activations, make_example
 from thinkedit.architecture import Decoder
 from thinkedit.chat import Thought
+from thinkedit.config import read_shape
 from thinkedit.directions import Split, published_direction, split_by_length, thinking_direction
 from thinkedit.edit import left_along, make_edit, random_direction, random_heads
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.heads import chosen_heads, head_contributions, rank_heads
-from thinkedit.models import ModelSource, load_model, read_shape
+from thinkedit.loading import load_model
+from thinkedit.models import ModelSource
 
 SPLIT = Split(np.array([0, 2, 5]), np.array([1, 3, 4]), "by hand")
 

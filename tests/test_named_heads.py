@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from thinkedit.config import Shape
 from thinkedit.errors import UsageError
-from thinkedit.models import PAPER_HEADS, SHORT_NAMES, ModelSource, Shape
+from thinkedit.models import PAPER_HEADS, SHORT_NAMES, ModelSource
 from thinkedit.named_heads import parse_heads, published_heads
 
 SHAPES = {

@@ -15,7 +15,8 @@ from thinkedit.engines.base import Request, Sampling
 from thinkedit.engines.openai import OpenAIEngine
 from thinkedit.engines.transformers import TransformersEngine
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.models import find_model, load_tokenizer
+from thinkedit.loading import load_tokenizer
+from thinkedit.models import find_model
 from thinkedit.records import read_records
 
 GREEDY = Sampling(max_tokens=48, temperature=0.0, top_p=1.0)

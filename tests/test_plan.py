@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thinkedit.config import Shape, read_config, read_shape
 from thinkedit.errors import UsageError
-from thinkedit.models import Shape, read_config, read_shape
 from thinkedit.pipeline.defaults import REAL
 from thinkedit.pipeline.machine import parallel_sizes
 from thinkedit.pipeline.plan import read_sizes

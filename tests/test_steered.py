@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from thinkedit.artifacts.steered import write_steered
 from thinkedit.artifacts.steered_tokenizer import PROBES
+from thinkedit.config import read_shape
 from thinkedit.engines.transformers import TransformersEngine
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.models import ModelSource, read_shape
+from thinkedit.models import ModelSource
 
 IDS = torch.arange(3, 43)[None] * 5 % 270
 LLAMAS = ["llama", "llama-biases", "qwen2", "mistral"]

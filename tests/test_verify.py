@@ -13,8 +13,8 @@ from thinkedit.artifacts.adapter import write_adapter
 from thinkedit.artifacts.changes import spacing
 from thinkedit.artifacts.checkpoint import Checkpoint, write_edited
 from thinkedit.artifacts.verify import compare
+from thinkedit.config import read_shape
 from thinkedit.edit import make_edit
-from thinkedit.models import read_shape
 
 HEADS = ((0, 1), (2, 0), (2, 3))
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from thinkedit.config import read_shape
 from thinkedit.errors import ThinkEditError
-from thinkedit.models import ModelSource, read_shape
+from thinkedit.models import ModelSource
 
 LARGEST_MATRIX = 1 << 30  # numbers; a model of 400 B parameters has a quarter of that
 

@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from thinkedit.config import Shape
 from thinkedit.errors import UsageError
 from thinkedit.files import read_json
-from thinkedit.models import SHORT_NAMES, ModelSource, Shape
+from thinkedit.models import SHORT_NAMES, ModelSource
 
 Head = tuple[int, int]  # (layer, head), both 0-based
 PUBLISHED = "published"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
 
+from thinkedit.config import Shape
 from thinkedit.errors import UsageError
-from thinkedit.models import Shape
 from thinkedit.pipeline.defaults import Defaults
 from thinkedit.pipeline.machine import ROWS
 from thinkedit.sizes import Sizes

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from thinkedit.config import Shape
 from thinkedit.errors import ThinkEditError
-from thinkedit.models import Shape
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 

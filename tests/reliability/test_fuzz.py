@@ -22,6 +22,7 @@ from thinkedit.artifacts.adapter import Adapter, write_adapter
 from thinkedit.artifacts.checkpoint import Checkpoint
 from thinkedit.artifacts.consistency import faults, not_finite
 from thinkedit.chat import Chat
+from thinkedit.config import read_generation_config, read_shape
 from thinkedit.direction_quality import direction_quality
 from thinkedit.directions import Direction, check_origin, load_direction, split_by_length, thinking_direction
 from thinkedit.edit import make_edit
@@ -29,7 +30,8 @@ from thinkedit.files import read_json
 from thinkedit.imports.published import Hints
 from thinkedit.imports.recognise import read_piece
 from thinkedit.imports.thoughts import Reader
-from thinkedit.models import default_heads, find_model, load_tokenizer, read_generation_config, read_shape
+from thinkedit.loading import load_tokenizer
+from thinkedit.models import default_heads, find_model
 from thinkedit.named_heads import parse_heads
 from thinkedit.plain_text import printable
 from thinkedit.records import RecordFile, read_records

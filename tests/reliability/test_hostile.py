@@ -209,7 +209,8 @@ def test_published_files_that_hold_something_else(tmp_path, value):
 )
 def test_token_ids_of_others_are_checked(thinkedit, tmp_path, changed, words):
     from thinkedit.chat import Chat
-    from thinkedit.models import find_model, load_tokenizer
+    from thinkedit.loading import load_tokenizer
+    from thinkedit.models import find_model
 
     chat = Chat(load_tokenizer(find_model("tiny")))
     ids = chat.encode("6 + 1 = 7</think> 7")

@@ -9,12 +9,13 @@ from random_models import SIZES, make_checkpoint
 from transformers import Olmo2Config, Olmo2ForCausalLM
 
 from thinkedit.artifacts.steered import write_steered
+from thinkedit.config import read_shape
 from thinkedit.edit import make_edit
 from thinkedit.engines.base import Request, Sampling
 from thinkedit.engines.transformers import TransformersEngine
 from thinkedit.engines.vllm import VllmEngine
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.models import ModelSource, find_model, read_shape
+from thinkedit.models import ModelSource, find_model
 
 MODELS = ("tiny", "llama", "llama-biases", "qwen2", "qwen3", "mistral")
 GREEDY = Sampling(max_tokens=32, temperature=0.0, top_p=1.0)

@@ -19,7 +19,8 @@ from thinkedit.chat import Chat
 from thinkedit.engines.base import Request, Sampling
 from thinkedit.engines.openai import OpenAIEngine
 from thinkedit.engines.transformers import TransformersEngine
-from thinkedit.models import ModelSource, find_model, load_tokenizer
+from thinkedit.loading import load_tokenizer
+from thinkedit.models import ModelSource, find_model
 from thinkedit.pipeline.edit import current_edit
 from thinkedit.pipeline.run import Run
 from thinkedit.pipeline.steer import find_direction

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from thinkedit.artifacts.copying import ModelCopy, Range, model_files
 from thinkedit.artifacts.number_formats import STORED, narrowed, widened
 from thinkedit.artifacts.tensor_map import read_header
+from thinkedit.config import read_config, read_shape
 from thinkedit.edit import Edit, edit_record, share_left
 from thinkedit.errors import ThinkEditError
-from thinkedit.models import read_config, read_shape
 
 if TYPE_CHECKING:
     from torch import Tensor

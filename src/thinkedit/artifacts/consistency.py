@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from thinkedit.artifacts.checkpoint import Checkpoint
+from thinkedit.config import read_config, read_shape
 from thinkedit.errors import ThinkEditError
-from thinkedit.models import read_config, read_shape
 
 LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.(self_attn|mlp)\.(\w+)\.weight$")
 CHUNK = 1 << 24  # bytes

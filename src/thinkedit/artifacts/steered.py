@@ -14,8 +14,9 @@ from thinkedit.artifacts.card import steered_card
 from thinkedit.artifacts.checkpoint import CARD, FLOATS, INDEX, MARKS, Checkpoint, as_json, check_target, tensor_bytes
 from thinkedit.artifacts.copying import CONFIG, ModelCopy, Range, model_files
 from thinkedit.artifacts.steered_tokenizer import tokenizer_files
+from thinkedit.config import Shape, read_config, read_shape
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.models import ModelSource, Shape, read_config, read_shape
+from thinkedit.models import ModelSource
 
 if TYPE_CHECKING:
     from torch import Tensor

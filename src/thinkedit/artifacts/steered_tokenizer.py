@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from thinkedit.errors import ThinkEditError
-from thinkedit.models import ModelSource, load_tokenizer
+from thinkedit.loading import load_tokenizer
+from thinkedit.models import ModelSource
 
 CONFIG_FILE, FILE = "tokenizer_config.json", "tokenizer.json"
 PROBES = (

@@ -17,8 +17,8 @@ from thinkedit.artifacts.adapter import ADAPTER_CONFIG, Adapter
 from thinkedit.artifacts.changes import Block, Blocks, HeadChange, best_strength, judge, top_direction
 from thinkedit.artifacts.checkpoint import CARD, FLOATS, IDENTITY_FILES, INDEX, MARK, Checkpoint
 from thinkedit.artifacts.copying import TEMPLATES, WEIGHTS
+from thinkedit.config import Shape, read_config, read_shape
 from thinkedit.errors import ThinkEditError
-from thinkedit.models import Shape, read_config, read_shape
 from thinkedit.progress import Progress, Silent, counted
 
 CHUNK = 8 << 20  # bytes of a tensor compared at once

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from thinkedit.chat import RAW_USER, Chat
+from thinkedit.config import Shape
 from thinkedit.doctor.check import Check
-from thinkedit.models import Shape
 from thinkedit.pipeline.defaults import Defaults
 from thinkedit.records import THINK_TAGS
 

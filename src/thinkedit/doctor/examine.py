@@ -5,18 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from thinkedit.artifacts.checkpoint import Checkpoint
+from thinkedit.config import Shape, read_config, read_generation_config, read_shape
 from thinkedit.doctor import asking, room, weights
 from thinkedit.doctor.check import Check, attempt, failed
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.models import (
-    ModelSource,
-    Shape,
-    find_model,
-    load_tokenizer,
-    read_config,
-    read_generation_config,
-    read_shape,
-)
+from thinkedit.loading import load_tokenizer
+from thinkedit.models import ModelSource, find_model
 from thinkedit.pipeline.defaults import defaults_for
 
 AGAIN = "Fetch or copy the model again."

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from thinkedit.config import Shape
 from thinkedit.doctor.check import Check, gigabytes
-from thinkedit.models import Shape, choose_device
+from thinkedit.loading import choose_device
 from thinkedit.pipeline.defaults import Defaults
 
 SPARE = 1.15  # what loading and computing need beside the weights

@@ -7,8 +7,8 @@ from itertools import islice
 
 from thinkedit.artifacts.checkpoint import Checkpoint
 from thinkedit.artifacts.consistency import faults, not_finite
+from thinkedit.config import Shape
 from thinkedit.doctor.check import Check, gigabytes
-from thinkedit.models import Shape
 
 NAMED = 3  # how many of the tensors that are wrong are named
 

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from thinkedit.architecture import Decoder
+from thinkedit.config import Shape, read_shape
 from thinkedit.edit import Edit
 from thinkedit.engines.base import Ability, Biases, Completion, Request, Sampling, as_queue
 from thinkedit.engines.forward import make_forward
 from thinkedit.engines.groups import Group, close_gaps, merged, regrouped
 from thinkedit.engines.sampling import sample
 from thinkedit.errors import ThinkEditError
-from thinkedit.models import ModelSource, Shape, choose_device, load_model, read_shape
+from thinkedit.loading import choose_device, load_model
+from thinkedit.models import ModelSource
 
 PREFILL_TOKENS = 8192  # prompts are read in portions of about this many tokens
 MOST_ROWS = {"cpu": 256, "cuda": 512}

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thinkedit.artifacts.checkpoint import Checkpoint, write_edited
+from thinkedit.config import read_config, read_shape
 from thinkedit.edit import Edit
 from thinkedit.engines import vllm_plugin
 from thinkedit.engines.base import Ability, Biases, Completion, Request, Sampling, as_queue
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.models import ModelSource, read_config, read_shape
+from thinkedit.models import ModelSource
 
 CPU_CONTEXT = 32768  # tokens
 ROWS = 256  # requests at work at a time, unless told otherwise

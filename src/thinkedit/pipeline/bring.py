@@ -76,7 +76,8 @@ def _reader(asked: Asked) -> Reader:
     if asked.tokenizer is None:
         return Reader(tags)
     from thinkedit.chat import Chat
-    from thinkedit.models import ModelSource, find_model, load_tokenizer
+    from thinkedit.loading import load_tokenizer
+    from thinkedit.models import ModelSource, find_model
 
     local = Path(asked.tokenizer)  # a folder with a tokenizer alone will do
     source = ModelSource(asked.tokenizer, local) if local.is_dir() else find_model(asked.tokenizer)

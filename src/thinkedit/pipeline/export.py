@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from thinkedit.config import read_config
 from thinkedit.engines.base import Control
 from thinkedit.errors import UsageError
-from thinkedit.models import read_config
 from thinkedit.pipeline.run import Run, tensor_hash
 from thinkedit.pipeline.steer import find_direction
 from thinkedit.steering import parse_layers, sweep

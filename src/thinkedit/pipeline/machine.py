@@ -7,8 +7,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from thinkedit.chat import Chat
+from thinkedit.config import Shape
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.models import ModelSource, Shape, choose_device, find_model
+from thinkedit.loading import choose_device
+from thinkedit.models import ModelSource, find_model
 
 if TYPE_CHECKING:
     from thinkedit.architecture import Decoder
@@ -118,7 +120,8 @@ class Machine:
             return engine.decoder
         if self._decoder is None:
             from thinkedit.architecture import Decoder
-            from thinkedit.models import check_directory, load_model
+            from thinkedit.loading import load_model
+            from thinkedit.models import check_directory
 
             self._free()
             check_directory(self.source.path)

@@ -4,8 +4,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from thinkedit.config import Shape, read_config, read_shape
 from thinkedit.files import read_json, write_json
-from thinkedit.models import Shape, find_model, read_config, read_shape
+from thinkedit.models import find_model
 from thinkedit.sizes import Sizes, sizes_of
 
 KNOWN = Path(__file__).parents[1] / "data" / "known_configs.json"

@@ -11,18 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thinkedit.chat import Chat, PromptStyle
+from thinkedit.config import Shape, read_generation_config, read_shape
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.files import LOCK, content_hash, exclusive, write_json
-from thinkedit.models import (
-    TINY,
-    WEIGHT_FILES,
-    ModelSource,
-    Shape,
-    find_model,
-    load_tokenizer,
-    read_generation_config,
-    read_shape,
-)
+from thinkedit.loading import load_tokenizer
+from thinkedit.models import TINY, WEIGHT_FILES, ModelSource, find_model
 from thinkedit.pipeline.defaults import Defaults, defaults_for
 from thinkedit.pipeline.documents import read_manifest
 from thinkedit.pipeline.machine import Machine, MachineOptions

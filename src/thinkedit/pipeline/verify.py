@@ -4,8 +4,9 @@ from pathlib import Path
 
 from thinkedit.artifacts.adapter import ADAPTER_CONFIG
 from thinkedit.artifacts.verify import Comparison, compare
+from thinkedit.config import read_shape
 from thinkedit.errors import UsageError
-from thinkedit.models import find_model, read_shape
+from thinkedit.models import find_model
 from thinkedit.progress import Progress, Silent
 
 
