@@ -138,8 +138,15 @@ class Chat:
         return self.tokenizer(text, **how).input_ids
 
     def decode(self, ids: Sequence[int]) -> str:
+        if self._decodes_plainly:
+            return self.tokenizer.backend_tokenizer.decode(ids, skip_special_tokens=False)
         # A list would be looked through number by number; an array is taken as it is.
         return self.tokenizer.decode(np.asarray(ids, dtype=np.int64), skip_special_tokens=False)
+
+    @cached_property
+    def _decodes_plainly(self) -> bool:
+        """Whether the tokenizer adds nothing to what the tokenizers library makes of ids, but time."""
+        return self.tokenizer.is_fast and not self.tokenizer.clean_up_tokenization_spaces
 
     def thought(self, prompt_ids: Sequence[int], token_ids: Sequence[int], at_cap: bool) -> Thought:
         return find_thought(prompt_ids, token_ids, self.opening, self.closing, at_cap)

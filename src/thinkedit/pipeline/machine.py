@@ -1,5 +1,6 @@
 """The loaded model of a run: an engine for answers or a decoder for the one pass, never both in memory at a time."""
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -101,6 +102,8 @@ class Machine:
         if self._engine is None:
             self._decoder = None
             self._engine = self._open(frozenset(abilities))
+            gc.collect()
+            gc.freeze()  # what is loaded stays: the collector need not go through it every time
         return self._engine
 
     def check_able(self, ability: "Ability") -> None:
@@ -134,6 +137,7 @@ class Machine:
             self.__dict__.pop("_cluster").close()
 
     def _free(self) -> None:
+        gc.unfreeze()
         self._decoder = None
         if self._engine is not None:
             self._engine.close()
