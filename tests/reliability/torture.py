@@ -61,7 +61,7 @@ IN_A_ROW = 5  # kills before one start is let through
 NEAR_TIES = 1e-3  # most of the records that may differ by one
 NOISE = 1e-5  # of the largest activation; a matrix product's last bits hang on where its numbers lie in memory
 ACTIVATIONS = Path("run/activations.safetensors")
-TIME = re.compile(rb'\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+|"date": [\d.]+')  # lm-eval's files say when they were written
+TIME = re.compile(rb'\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+|(?<="date": )[\d.]+')  # lm-eval's files say when they were written
 FAULTS = ("lost", "doubled", "changed", "files", "processes")
 
 
@@ -192,7 +192,7 @@ def keyed(path: Path) -> dict[tuple[str, int], list[dict]]:
 def files(root: Path) -> dict[str, Path]:
     """All files of a run by name, without the time that is in some names."""
     paths = [path for path in (root / "run").rglob("*") if path.is_file() and path.name != ".lock"]
-    return {TIME.sub(b"TIME", str(path.relative_to(root)).encode()).decode(): path for path in paths}
+    return {TIME.sub(b"0", str(path.relative_to(root)).encode()).decode(): path for path in paths}
 
 
 def compare_records(place: Path, reference: Path) -> Counter[str]:
@@ -232,7 +232,7 @@ def content(path: Path) -> bytes:
     """What a file says: the order of records and of the entries of an object says nothing."""
     data = path.read_bytes()
     if path.suffix == ".json":
-        return json.dumps(json.loads(TIME.sub(b"TIME", data)), sort_keys=True).encode()
+        return json.dumps(json.loads(TIME.sub(b"0", data)), sort_keys=True).encode()
     return b"\n".join(sorted(data.split(b"\n"))) if path.suffix == ".jsonl" else data
 
 
