@@ -34,7 +34,7 @@ fuzz: install
 			|| exit 1; \
 	done; awk '{ n += $$1 } END { print n " inputs tried in $(FUZZ_MINUTES) minutes, none broke the law" }' build/fuzz.tally
 
-# Every step killed at random moments, so often each, and compared with a run that nothing interrupted: an hour and more.
+# Every step killed at random moments, so often each, and compared with a run that nothing interrupted: half an hour on two cores.
 KILLS ?= 50
 
 torture: install
