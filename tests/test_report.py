@@ -95,6 +95,16 @@ def test_report_holds_summary_page_tables_and_pictures(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".*"))
 
 
+def test_a_report_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    whole = evidence(20)
+    write_report(whole, tmp_path)
+    assert (tmp_path / "report" / "steering.png").is_file()
+    write_report(replace(whole, steering=[]), tmp_path)
+    assert (tmp_path / "report" / "index.html").is_file()
+    assert not (tmp_path / "report" / "steering.png").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_every_table_says_how_many_thoughts_were_left_out(summary: dict) -> None:
     for table in all_tables(summary):
         assert "not closed" in table.columns or "truncated" in table.columns, table.name

@@ -5,13 +5,12 @@ else the pairs of expressions that must all be equal for the answer to be right:
 """
 
 import re
-from collections.abc import Sequence
 from itertools import pairwise
 
-from thinkedit.grading.answers import LETTERS, NUMBER
+from thinkedit.grading.answers import NUMBER
 from thinkedit.grading.intervals import RELATION as INEQUALITY
 from thinkedit.grading.intervals import as_intervals
-from thinkedit.grading.normal import TEXT, normal, plain_number, squeezed, unwrapped
+from thinkedit.grading.normal import normal, plain_number, squeezed, unwrapped
 from thinkedit.grading.value import rough_value, tell_apart
 from thinkedit.grading.words import in_digits
 
@@ -23,10 +22,6 @@ BARE_WORDS = re.compile(r"(?=.*[a-zA-Z]{4})[a-zA-Z][a-zA-Z ,.'\"!-]*")
 BASED = re.compile(r"(-?[\dA-Z.]+)(?:_\s*\{?\s*\(?(\d+)\)?\s*\}?)?")
 NAMED = re.compile(
     r"((?:\\?[a-zA-Z]+|\\text\s*\{[^{}]*\})(?:_\{?\w+\}?)?(?:\([a-z](?:,\s*[a-z])*\))?)\s*(?:=|\\in(?![a-z]))\s*"
-)
-LEADING_LETTER = re.compile(
-    r"(?:\\text\s*\{\s*)?(?:(?:option|choice|answer)\s*:?\s*)?(?:[(\[](?-i:([A-Z]))[)\]]|(?-i:([A-Z]))(?:[).:,]|\s*$|\s+(?![=+*/^-])))",
-    re.IGNORECASE,
 )
 DIGITS_ONLY = re.compile(r"[\d,.\s]*")
 SENTENCE = re.compile(r"[a-zA-Z ,.:'-]*")
@@ -50,37 +45,6 @@ def compare(gold: str, answer: str, lenient: bool = False) -> Decision:
     return _compare(normal(gold), normal(answer))
 
 
-def compare_choice(gold: str, answer: str, choices: Sequence[str]) -> tuple[bool, str]:
-    """Whether the chosen letter is right, and that letter or, if none was chosen, the answer.
-
-    `gold` is a letter, or a 0-based index where an index was asked for.
-    """
-    letters = LETTERS[: len(choices)] or LETTERS
-    by_index = gold.strip().isdecimal()
-    wanted = letters[int(gold)] if by_index and int(gold) < len(letters) else gold.strip().upper()
-    chosen = _chosen(answer, choices, letters, by_index)
-    return chosen == wanted, chosen or answer
-
-
-def _chosen(answer: str, choices: Sequence[str], letters: str, by_index: bool) -> str | None:
-    text = unwrapped(normal(answer)).strip("*_ ")
-    alone = re.fullmatch(r"[(\[]?([a-zA-Z])[)\].:]*", text)
-    if alone and alone[1].upper() in letters:
-        return alone[1].upper()
-    if by_index and text.isdecimal() and int(text) < len(letters):
-        return letters[int(text)]
-    listed = list(zip(letters, choices, strict=False))
-    for key in (_literal_key, _text_key):  # first with its unit, then without
-        equal = [letter for letter, choice in listed if key(choice) == key(answer)]
-        if len(equal) == 1:
-            return equal[0]
-    first = LEADING_LETTER.match(text)
-    if first and (first[1] or first[2]) in letters:
-        return first[1] or first[2]
-    equal = [letter for letter, choice in listed if compare(choice, answer) is True]
-    return equal[0] if len(equal) == 1 else None
-
-
 def _compare(gold: str, answer: str) -> Decision:
     if squeezed(gold) == squeezed(answer):
         return bool(squeezed(gold))
@@ -89,7 +53,7 @@ def _compare(gold: str, answer: str) -> Decision:
         # A dozen is a number, and a unit where dozens were asked for.
         return gold_value == value or ("dozen" in answer and gold_value * 12 == value)
     if _is_text(gold):
-        return _text_key(gold) == _text_key(answer)
+        return text_key(gold) == text_key(answer)
     if gold_value is not None:
         numbers = _numbers_of_sentence(answer)
         if len(numbers) == 1:
@@ -223,11 +187,8 @@ def _is_text(text: str) -> bool:
     return bool(WORDS.fullmatch(text) or BARE_WORDS.fullmatch(text))
 
 
-def _literal_key(text: str) -> str:
-    return squeezed(TEXT.sub(r"\1", text)).casefold().strip("$.")
-
-
-def _text_key(text: str) -> str:
+def text_key(text: str) -> str:
+    """Equal for two texts in words that say the same: case, articles, punctuation and the order of letters do not count."""
     words = " ".join(unwrapped(normal(text)).casefold().split()).strip(" .,;:!?()[]\"'")
     words = re.sub(r"^(?:an?|the) (?=\w{2})", "", words).replace("- ", "-").replace(" -", "-")
     letters = re.split(r"[,\s]+", words)

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Literal
 
 from thinkedit.grading.answers import final_answer, last_number
-from thinkedit.grading.compare import Pairs, compare, compare_choice
+from thinkedit.grading.choices import compare_choice
+from thinkedit.grading.compare import Pairs, compare
 from thinkedit.grading.processes import Outcome, Processes
 
 Reason = Literal["correct", "wrong", "no answer", "unparsable", "timed out"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thinkedit.files import whole_file, write_json
+from thinkedit.files import whole_directory, whole_file, write_json
 from thinkedit.report.evidence import BASE, Evidence, edits_of, primary_arm
 
 if TYPE_CHECKING:
@@ -26,12 +26,13 @@ def write_report(evidence: Evidence, directory: Path, published: bool = False, s
     from thinkedit.report.tables import all_tables
 
     summary = summarise(evidence)
-    report = directory / "report"
-    write_tables(all_tables(summary, published), report)
-    write_figures(summary, report)
-    write_lm_eval(evidence, report / "lm-eval", samples)
+    tables = all_tables(summary, published)
     rows = browser_rows(evidence.evaluation, primary_arm(evidence))
-    write_page(summary, rows, report / "index.html", all_tables(summary, published))
+    with whole_directory(directory / "report") as report:  # nothing of an earlier report stays beside this one
+        write_tables(tables, report)
+        write_figures(summary, report)
+        write_lm_eval(evidence, report / "lm-eval", samples)
+        write_page(summary, rows, report / "index.html", tables)
     write_json(directory / "summary.json", summary)
     return summary
 
@@ -48,17 +49,17 @@ def write_joint_report(
     from thinkedit.report.tables import joint_tables, task_names
 
     summaries = {name: summarise(one) for name, one in evidence.items()}
-    summary, report = joint_summary(summaries, published, commands), directory / "report"
-    tables = joint_tables(summaries, published)
-    write_tables(tables, report)
-    write_figures(summary, report)
-    tasks = task_names(summaries)
-    if tasks:
-        figures.draw_models(summaries, tasks, report / "accuracy.png", published)
-    for task in tasks:
-        figures.draw_bases(summaries, task, report / f"accuracy-by-length-of-bases-{safe_name(task)}.png")
+    summary = joint_summary(summaries, published, commands)
+    tables, tasks = joint_tables(summaries, published), task_names(summaries)
     rows = browser_rows(joint_evaluation(evidence), "edited")
-    write_page(summary, rows, report / "index.html", tables)
+    with whole_directory(directory / "report") as report:
+        write_tables(tables, report)
+        write_figures(summary, report)
+        if tasks:
+            figures.draw_models(summaries, tasks, report / "accuracy.png", published)
+        for task in tasks:
+            figures.draw_bases(summaries, task, report / f"accuracy-by-length-of-bases-{safe_name(task)}.png")
+        write_page(summary, rows, report / "index.html", tables)
     write_json(directory / "summary.json", summary | {"summaries": summaries})
     return summary | {"summaries": summaries}
 
