@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from thinkedit.artifacts.number_formats import STORED, widened
 from thinkedit.artifacts.tensor_map import read_header
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.files import whole_file
+from thinkedit.files import array_hash, whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,11 @@ class Direction:
     vectors: "Tensor"
     control: "Control"
     about: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same vectors, wherever they come from."""
+        return array_hash(self.vectors.numpy())
 
     def save(self, path: Path) -> None:
         from safetensors.torch import save_file

@@ -10,9 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thinkedit.errors import ThinkEditError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LONGEST_LINE = 64 << 20  # bytes; a record of 100,000 tokens takes about one million
 
@@ -21,6 +24,11 @@ def content_hash(value: Any, length: int = 10) -> str:
     """Short hash of any JSON-serialisable value, the same for equal values."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:length]
+
+
+def array_hash(values: "NDArray[Any]") -> str:
+    """Short hash of the numbers of an array, the same for equal ones of the same format."""
+    return hashlib.sha256(values.tobytes()).hexdigest()[:16]
 
 
 @contextmanager

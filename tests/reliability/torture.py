@@ -254,9 +254,8 @@ def noise_in_activations(place: Path, reference: Path) -> bool:
 
 def compare(step: str, place: Path, before: Path, after: Path) -> Counter[str]:
     count = compare_records(place, after)
-    if noise := noise_in_activations(place, after):
-        count["noise"] += 1
-    if count["near-ties"] or noise:  # what an uninterrupted run makes of the records and activations as they are
+    count["noise"] += noise_in_activations(place, after)
+    if count["near-ties"] or count["noise"]:  # what an uninterrupted run makes of the records and activations as they are
         after = Path(shutil.copytree(before, place.parent / "again"))
         for path in [*(place / "run").glob("*/*.jsonl"), place / ACTIVATIONS]:
             target = after / path.relative_to(place)

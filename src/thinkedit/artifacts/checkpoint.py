@@ -22,6 +22,7 @@ from thinkedit.artifacts.tensor_map import read_header
 from thinkedit.config import read_config, read_shape
 from thinkedit.edit import Edit, edit_record, share_left
 from thinkedit.errors import ThinkEditError
+from thinkedit.files import content_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -278,3 +279,9 @@ def tensor_bytes(tensor: "Tensor") -> Any:
 
 def as_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def config_fingerprint(directory: Path) -> str:
+    """Fingerprint of a model that a server runs, of which only config and tokenizer are here."""
+    present = [directory / name for name in IDENTITY_FILES if (directory / name).is_file()]
+    return content_hash([[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in present])

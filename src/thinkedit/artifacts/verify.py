@@ -6,95 +6,22 @@ columns that changed; changes.py decides on numbers whether their change is an e
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from thinkedit.artifacts.adapter import ADAPTER_CONFIG, Adapter
-from thinkedit.artifacts.changes import Block, Blocks, HeadChange, best_strength, judge, top_direction
-from thinkedit.artifacts.checkpoint import CARD, FLOATS, IDENTITY_FILES, INDEX, MARK, Checkpoint
-from thinkedit.artifacts.copying import TEMPLATES, WEIGHTS
+from thinkedit.artifacts.changes import Block, Blocks, best_strength, judge, top_direction
+from thinkedit.artifacts.checkpoint import FLOATS, MARK, Checkpoint
+from thinkedit.artifacts.comparison import Comparison, OtherChange
+from thinkedit.artifacts.file_changes import file_changes
 from thinkedit.config import Shape, read_config, read_shape
 from thinkedit.errors import ThinkEditError
-from thinkedit.progress import Progress, Silent, counted
+from thinkedit.progress import Progress, Silent
 
 CHUNK = 8 << 20  # bytes of a tensor compared at once
-OURS = {CARD, MARK, "reproduce.json", ".gitattributes"}
-# Fields of config.json that say who wrote it and not what the model is.
-UNIMPORTANT = {"transformers_version", "_name_or_path"}
-
-
-@dataclass(frozen=True, slots=True)
-class OtherChange:
-    """A changed tensor that is no o_proj, or one that only one side has."""
-
-    name: str
-    what: str
-
-
-@dataclass(slots=True)
-class Comparison:
-    """`files` lists differing files that shape the model; `cosine` maps a layer to |cos| of found and given direction."""
-
-    kind: Literal["checkpoint", "adapter"]
-    heads: list[HeadChange] = field(default_factory=list)
-    others: list[OtherChange] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    cosine: dict[int, float] = field(default_factory=dict)
-    directions: dict[int, Tensor] = field(default_factory=dict)
-    incomparable: str | None = None
-
-    @property
-    def verdict(self) -> Literal["identical", "edit", "other"]:
-        if self.incomparable or self.others or self.files or not all(head.fits for head in self.heads):
-            return "other"
-        return "edit" if self.heads else "identical"
-
-    @property
-    def headline(self) -> str:
-        if self.verdict == "identical":
-            return "identical: the same weights, tokenizer and settings"
-        if self.verdict == "edit":
-            named = ", ".join(f"{head.layer}:{head.head}" for head in self.heads)
-            return f"an edit of {counted(len(self.heads), 'head')}: {named}"
-        return f"not a ThinkEdit edit: {self.reason}"
-
-    @property
-    def reason(self) -> str:
-        if self.incomparable:
-            return self.incomparable
-        reasons = []
-        unfit = [head for head in self.heads if not head.fits]
-        if unfit:
-            where = ", ".join(f"{head.layer}:{head.head}" for head in unfit[:8]) + (", ..." if len(unfit) > 8 else "")
-            numbers = sum(head.numbers for head in unfit)
-            reasons.append(
-                f"the change of {counted(numbers, 'number')} in {len(unfit)} of {counted(len(self.heads), 'changed head')} "
-                f"is no removal of one direction ({where})"
-            )
-        if self.others:
-            names = ", ".join(other.name for other in self.others[:3]) + (", ..." if len(self.others) > 3 else "")
-            differ = "differs" if len(self.others) == 1 else "differ"
-            reasons.append(f"{counted(len(self.others), 'other tensor')} {differ} ({names})")
-        if self.files:
-            reasons.append(f"these files differ: {', '.join(self.files)}")
-        return "; ".join(reasons)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "verdict": self.verdict,
-            "headline": self.headline,
-            "kind": self.kind,
-            "heads": [asdict(head) for head in self.heads],
-            "other_tensors": [asdict(other) for other in self.others],
-            "files": self.files,
-            "notes": self.notes,
-            "cosine_with_given": {str(layer): value for layer, value in self.cosine.items()},
-        }
 
 
 def compare(base: Path, other: Path, given: Tensor | None = None, progress: Progress = Silent()) -> Comparison:
@@ -116,7 +43,8 @@ def compare(base: Path, other: Path, given: Tensor | None = None, progress: Prog
             advance(1)
     result.heads.sort(key=lambda head: (head.layer, head.head))
     _note_formats(result, one, two)
-    _compare_files(result, base, other)
+    result.files, noted = file_changes(base, other)
+    result.notes += noted
     _compare_claim(result, other)
     return result
 
@@ -251,39 +179,6 @@ def _note_formats(result: Comparison, one: Checkpoint, two: Checkpoint) -> None:
     names = [sorted(file.name for file in checkpoint.files) for checkpoint in (one, two)]
     if names[0] != names[1]:
         result.notes.append(f"the tensors lie in {len(names[1])} files instead of {len(names[0])}, or under other names")
-
-
-def _compare_files(result: Comparison, base: Path, other: Path) -> None:
-    """Everything beside the weights: what shapes the model counts, the rest is noted."""
-    held = [_files(directory) for directory in (base, other)]
-    for name in sorted(held[0] | held[1]):
-        places = [directory / name for directory in (base, other)]
-        if all(place.is_file() for place in places) and _same_file(*places):
-            continue
-        where = "changed" if name in held[0] & held[1] else f"only in the {'base' if name in held[0] else 'edited model'}"
-        if name in IDENTITY_FILES or Path(name).suffix in {".jinja", ".py"}:
-            result.files.append(name if where == "changed" else f"{name} ({where})")
-        elif name not in OURS:
-            result.notes.append(f"{name}: {where}")
-
-
-def _files(directory: Path) -> set[str]:
-    paths = [*directory.iterdir(), *(directory / TEMPLATES).glob("*")]
-    names = {str(path.relative_to(directory)) for path in paths if path.is_file() and not path.name.startswith(".")}
-    return {name for name in names if Path(name).suffix not in WEIGHTS and name != INDEX}
-
-
-def _same_file(one: Path, two: Path) -> bool:
-    if one.stat().st_size == two.stat().st_size and one.read_bytes() == two.read_bytes():
-        return True
-    if one.name != "config.json":
-        return False
-    try:
-        values = [json.loads(path.read_text(encoding="utf-8")) for path in (one, two)]
-    except ValueError:
-        return False
-    plain = [{key: value for key, value in v.items() if key not in UNIMPORTANT} for v in values if isinstance(v, dict)]
-    return len(plain) == 2 and plain[0] == plain[1]
 
 
 def _compare_claim(result: Comparison, other: Path) -> None:

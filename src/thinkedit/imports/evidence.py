@@ -74,7 +74,7 @@ def _manifest(directory: Path, model: str) -> dict[str, Any]:
 
     path = directory / "run.json"
     if not path.is_file():
-        from thinkedit.pipeline.run import versions
+        from thinkedit.pipeline.manifest import versions
 
         return {
             "model": model,

@@ -20,13 +20,13 @@ PAGE = "report/index.html"
 
 def analyze(run: "Run", published: bool = False) -> dict[str, Any]:
     """Writes `summary.json`, `report/` and the figures in the model card of an open run; gives the summary."""
-    if not run.manifest["steps"]:
+    if not run.manifest.steps:
         raise ThinkEditError(f"{run.directory} holds no results yet; first run: {run.command('run')}")
     with run.progress.work("report", 1, "page") as advance:
         summary = write_report(gather(run.directory, run.options.published_quirks), run.directory, published)
         refresh_cards(run.directory)
         advance(1)
-    run.note("analyze", {}, page=PAGE)
+    run.manifest.note("analyze", {}, page=PAGE)
     return summary
 
 

@@ -3,7 +3,6 @@
 Nothing here needs torch, which takes longer to load than a small model to copy.
 """
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +19,13 @@ from thinkedit.direction_quality import warning
 from thinkedit.directions import check_origin, read_stored
 from thinkedit.edit import Edit, edit_record, make_edit
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.files import content_hash, read_json, whole_directory, write_json
+from thinkedit.files import array_hash, content_hash, read_json, whole_directory, write_json
 from thinkedit.heads import chosen_heads
 from thinkedit.models import default_heads
 from thinkedit.named_heads import Head, check_heads, published_heads
 from thinkedit.pipeline.documents import MANIFEST, as_written
-from thinkedit.pipeline.run import Run, versions
+from thinkedit.pipeline.manifest import versions
+from thinkedit.pipeline.run import Run
 
 REPRODUCE = "reproduce.json"
 OUTPUTS = MODEL, ADAPTER = "edited", "adapter"  # in the run's directory
@@ -53,7 +53,7 @@ def build_edit(run: Run, heads: Sequence[Head] | None, count: int | None, streng
         raise UsageError(f"The strength must be above 0 (1 removes the direction whole), not {strength}.")
     vectors = attn_vectors(run, direction)
     if heads is None:
-        run.needs("heads", "heads")
+        run.manifest.needs("heads")
         path = run.directory / "heads.json"
         rows = read_json(path)
         with as_written(path):
@@ -66,7 +66,7 @@ def build_edit(run: Run, heads: Sequence[Head] | None, count: int | None, streng
 def attn_vectors(run: Run, path: Path | None) -> NDArray[np.float32]:
     """The attn direction [layers, hidden] of this run, or that of a file; checked against the model."""
     if path is None:
-        run.needs("extract", "extract")
+        run.manifest.needs("extract")
     elif path.suffix != ".safetensors":  # a published file, which only torch can read
         from thinkedit.pipeline.steer import find_direction
 
@@ -110,7 +110,7 @@ def edit_heads(
     if doubt := _doubt(run, direction):
         run.progress.say(doubt)
     title = "writing the adapter" if adapter else "writing the edited model"
-    run.begin("edit")
+    run.manifest.begin("edit")
     with run.progress.work(title, 1, "adapter" if adapter else "model") as advance:
         write = _write_adapter if adapter else _write_model
         made = write(run, made_edit, direction, out, link)
@@ -122,7 +122,7 @@ def edit_heads(
         "strength": strength,
         "direction": str(direction.resolve()) if direction else None,
     }
-    run.note("edit", settings, identity=edit_hash(made.edit), path=str(out))
+    run.manifest.note("edit", settings, identity=edit_hash(made.edit), path=str(out))
     return made
 
 
@@ -162,7 +162,7 @@ def _write_adapter(run: Run, made: Edit, direction: Path | None, out: Path, link
 def _about(run: Run, made: Edit, direction: Path | None) -> dict[str, Any]:
     """What `edit.json` says beside heads and strength."""
     total = sum(math.prod(place.shape) for place in run.checkpoint.tensors.values())
-    heads_step = run.step("heads") or {}
+    heads_step = run.manifest.steps.get("heads", {})
     return {
         "control": "attn",
         "suppress": heads_step.get("settings", {}).get("suppress", "short"),
@@ -182,11 +182,8 @@ def _record(run: Run, made: Edit, direction: Path | None, left: Mapping[str, flo
 def documents(run: Run, made: Edit, about: Mapping[str, Any], adapter: bool) -> dict[str, bytes]:
     """The card and `reproduce.json`, name -> content; with the run's figures where they are this edit's."""
     summary = edit_summary(run.directory, made.heads, set(made.strengths.values()))
-    commands = [*run.manifest.get("commands", [])]
-    if run.command_line and run.command_line not in commands:
-        commands.append(run.command_line)
     card = model_card(run.source, made, about, adapter, figures_table(summary) if summary else None)
-    return {CARD: card.encode(), REPRODUCE: as_json(reproduce_record(run.source, about, versions(), commands))}
+    return {CARD: card.encode(), REPRODUCE: as_json(reproduce_record(run.source, about, versions(), run.manifest.commands))}
 
 
 def edit_summary(directory: Path, heads: Sequence[Head], strengths: set[float]) -> dict[str, Any] | None:
@@ -202,7 +199,7 @@ def edit_summary(directory: Path, heads: Sequence[Head], strengths: set[float]) 
 
 def current_edit(run: Run) -> Edit:
     """The edit that `edit.json` of this run describes. Raises where its direction is no longer what it was."""
-    entry = run.needs("edit", "edit")
+    entry = run.manifest.needs("edit")
     path = run.directory / "edit.json"
     value = read_json(path)
     with as_written(path):
@@ -216,12 +213,8 @@ def current_edit(run: Run) -> Edit:
 def edit_direction(run: Run) -> Path | None:
     """The file of the direction that the edit was made with; None for this run's own."""
     with as_written(run.directory / MANIFEST):
-        path = run.needs("edit", "edit")["settings"]["direction"]
+        path = run.manifest.needs("edit")["settings"]["direction"]
     return Path(path) if path else None
-
-
-def array_hash(values: NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
 
 
 def edit_hash(made: Edit) -> str:

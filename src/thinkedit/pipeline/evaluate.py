@@ -85,7 +85,7 @@ def evaluate(
         "max_tokens": max_tokens,
     }
     shared = [split, limit, samples, max_tokens, run.shaping(), edit_hash(edited) if edited else None]
-    run.note_files("evaluate", {**settings, "arms": list(arms)}, shared, files)
+    run.manifest.note_files("evaluate", {**settings, "arms": list(arms)}, shared, files)
     return result
 
 

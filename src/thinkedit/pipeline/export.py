@@ -7,7 +7,7 @@ from pathlib import Path
 from thinkedit.config import read_config
 from thinkedit.engines.base import Control
 from thinkedit.errors import UsageError
-from thinkedit.pipeline.run import Run, tensor_hash
+from thinkedit.pipeline.run import Run
 from thinkedit.pipeline.steer import find_direction
 from thinkedit.steering import parse_layers, sweep
 
@@ -63,7 +63,7 @@ def export_steered(
             alpha=alpha,
             layers=chosen,
             base_fingerprint=run.fingerprint,
-            direction_fingerprint=tensor_hash(found.vectors),
+            direction_fingerprint=found.fingerprint,
         )
         advance(1)
     return Exported(path, chosen, [])

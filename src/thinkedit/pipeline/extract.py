@@ -12,7 +12,7 @@ from thinkedit.direction_quality import Quality, direction_quality
 from thinkedit.directions import Direction, Split, published_direction, split_by_length, thinking_direction
 from thinkedit.engines.base import Control
 from thinkedit.errors import ThinkEditError
-from thinkedit.pipeline.run import Run, tensor_hash
+from thinkedit.pipeline.run import Run
 from thinkedit.records import Record
 from thinkedit.responses import read_responses
 
@@ -54,7 +54,7 @@ def extract(
     needed = np.arange(len(examples)) if every else np.union1d(split.short, split.long)
     chosen = [examples[row] for row in needed]
     about = {"fingerprint": run.fingerprint, "prompt": run.chat.style, "dtype": run.shaping()["dtype"]}
-    run.begin("extract")
+    run.manifest.begin("extract")
     with run.progress.work("one pass: activations", len(chosen), "response") as advance:
         activations = compute_activations(
             run.machine.decoder(),
@@ -90,7 +90,7 @@ def extract(
         "long_quantile": long_quantile,
         "quirks": run.options.published_quirks,
     }
-    run.note(
+    run.manifest.note(
         "extract",
         settings,
         rule=split.rule,
@@ -99,13 +99,13 @@ def extract(
         short=split.short.tolist(),
         long=split.long.tolist(),
         quality={control: asdict(found) for control, found in quality.items()},
-        identity={control: tensor_hash(direction.vectors) for control, direction in directions.items()},
+        identity={control: direction.fingerprint for control, direction in directions.items()},
     )
     return Extraction(directions, activations, split, len(records), dict(left_out), quality)
 
 
 def _probe(run: Run) -> list[Record]:
-    return run.read_records([run.needs("generate", "generate")["file"]])
+    return run.read_records([run.manifest.needs("generate")["file"]])
 
 
 def _examples(records: Sequence[Record], run: Run) -> tuple[list[Example], Counter[str]]:

@@ -31,7 +31,7 @@ def generate(
         records = responder.answer(task, questions, 1, Label(run.source.name), file, advance)
     settings = {"dataset": dataset, "split": split, "limit": limit, "max_tokens": max_tokens}
     entry = run.file_entry(file, records, 1)
-    run.note("generate", settings, file=entry, identity=[entry, len(questions)])
+    run.manifest.note("generate", settings, file=entry, identity=[entry, len(questions)])
     return records
 
 

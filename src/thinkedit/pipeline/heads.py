@@ -25,7 +25,7 @@ class HeadScores:
 def rank(run: Run, suppress: Suppress = "short") -> HeadScores:
     """Writes `heads.json` and `heads.png` from the activations and the attn direction; no forward pass."""
     direction = find_direction(run, "attn")
-    side = run.needs("extract", "extract")["short" if suppress == "short" else "long"]
+    side = run.manifest.needs("extract")["short" if suppress == "short" else "long"]
     activations = load_activations(run.directory / "activations.safetensors")
     contributions = head_contributions(
         activations.heads, np.asarray(side), run.o_proj_weight, direction.vectors, run.shape.head_dim, suppress
@@ -33,11 +33,11 @@ def rank(run: Run, suppress: Suppress = "short") -> HeadScores:
     contributions = contributions.float().double()  # last bits hang on where the product finds its numbers in memory
     ranking = rank_heads(contributions)
     rows = [{"layer": layer, "head": head, "contribution": value} for (layer, head), value in ranking]
-    run.begin("heads")
+    run.manifest.begin("heads")
     write_json(run.directory / "heads.json", rows)
     from thinkedit.report.figures import draw_heads
 
     best = [head for head, _ in ranking[: default_heads(run.source.name, run.shape)]]
     draw_heads(contributions.numpy(), best, run.directory / "heads.png")
-    run.note("heads", {"suppress": suppress}, identity=content_hash(rows))
+    run.manifest.note("heads", {"suppress": suppress}, identity=content_hash(rows))
     return HeadScores(contributions, ranking)

@@ -1,24 +1,22 @@
 """A run: one model, one directory that remembers everything, and what the steps share."""
 
-import hashlib
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thinkedit.chat import Chat, PromptStyle
 from thinkedit.config import Shape, read_generation_config, read_shape
-from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.files import LOCK, content_hash, exclusive, write_json
+from thinkedit.errors import UsageError
+from thinkedit.files import LOCK, content_hash, exclusive
 from thinkedit.loading import load_tokenizer
 from thinkedit.models import TINY, WEIGHT_FILES, ModelSource, find_model
 from thinkedit.pipeline.defaults import Defaults, defaults_for
-from thinkedit.pipeline.documents import read_manifest
+from thinkedit.pipeline.documents import MANIFEST, read_manifest
 from thinkedit.pipeline.machine import Machine, MachineOptions
+from thinkedit.pipeline.manifest import Manifest, open_manifest
 from thinkedit.progress import Progress, Silent
 from thinkedit.records import Record, RecordFile, read_entries
 
@@ -29,15 +27,6 @@ if TYPE_CHECKING:
     from thinkedit.engines.base import Ability, Engine, Fleet, Sampling
     from thinkedit.generation import Responder
     from thinkedit.grading import Grader
-
-# What has to be made again when a step comes out differently.
-DEPENDENTS = {
-    "generate": ("extract", "steer", "scan", "heads", "edit", "evaluate"),
-    "extract": ("steer", "scan", "heads", "edit", "evaluate"),
-    "heads": ("edit", "evaluate"),
-    "edit": ("evaluate",),
-}
-PACKAGES = ("thinkedit", "torch", "transformers", "tokenizers", "safetensors", "numpy", "math-verify")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,109 +66,41 @@ class Run:
 
     def __enter__(self) -> "Run":
         name = self._given_model
-        if name is None and self._given_out is not None and (self._given_out / "run.json").is_file():
+        if name is None and self._given_out is not None and (self._given_out / MANIFEST).is_file():
             name = read_manifest(self._given_out)["model"]
         weights = self.options.machine.engine != "openai" and not self.options.machine.base_url
         self.source: ModelSource = find_model(name or TINY, weights)
         self.directory = self._given_out or Path("runs") / self.source.slug
         self.shape: Shape = read_shape(self.source.path)
+        from thinkedit.artifacts.checkpoint import config_fingerprint
+
         stored = any(self.source.path.glob(WEIGHT_FILES))
         self.fingerprint = self.checkpoint.fingerprint() if stored else config_fingerprint(self.source.path)
-        self._still_there = self._exit.enter_context(exclusive(self.directory))
-        self._exit.callback(self._leave_nothing_empty)
+        still_there = self._exit.enter_context(exclusive(self.directory))
         try:
-            self.manifest = self._open_manifest()
+            value = open_manifest(self.directory, self.source.name, self.fingerprint)
         except BaseException:
             self._exit.close()
             raise
+        self.manifest = Manifest(self.directory, value, still_there, self.progress.say, self.command, self.command_line)
+        self._exit.callback(self._leave_nothing_empty)
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._exit.close()
 
-    # -------------------------------------------------------------------------------------------------- the manifest
-
-    def _open_manifest(self) -> dict[str, Any]:
-        path = self.directory / "run.json"
-        if path.is_file():
-            manifest = read_manifest(self.directory)
-            made_for = str(manifest.get("fingerprint"))
-            if made_for != self.fingerprint and manifest.get("model") == self.source.name:
-                raise ThinkEditError(
-                    f"{self.source.name} is not the model any more that {self.directory} was made with: its weights, "
-                    f"configuration or tokenizer have changed (fingerprint {made_for[:12]} then, {self.fingerprint[:12]} now)."
-                    "\nStart again in another directory with --out, or put back what was there."
-                )
-            if made_for != self.fingerprint:
-                raise ThinkEditError(
-                    f"{self.directory} belongs to {manifest.get('model')} (fingerprint {made_for[:12]}), "
-                    f"not to {self.source.name} ({self.fingerprint[:12]}).\n"
-                    "Give another directory with --out, or the model that it belongs to."
-                )
-        else:
-            manifest = {"model": self.source.name, "fingerprint": self.fingerprint, "steps": {}}
-        manifest["versions"] = versions()
-        manifest.setdefault("commands", [])
-        write_json(path, manifest)
-        return manifest
-
     def _leave_nothing_empty(self) -> None:
         """A call that was refused before it did anything leaves no directory behind."""
         names = {path.name for path in self.directory.iterdir()} if self.directory.is_dir() else set()
-        if names == {"run.json", LOCK} and not self.manifest["steps"]:
+        if names == {MANIFEST, LOCK} and not self.manifest.steps:
             for name in names:
                 (self.directory / name).unlink()
             self.directory.rmdir()
 
-    def begin(self, step: str) -> None:
-        """Says that the files of a step are being replaced: until `note`, they are not what the manifest says of them."""
-        self.manifest["unfinished"] = sorted({*self.manifest.get("unfinished", []), step})
-        self._write_manifest()
-
-    def note(self, step: str, settings: Mapping[str, Any], **made: Any) -> None:
-        """Writes down what a step did; what depends on it is forgotten if it came out differently."""
-        entry = {"settings": dict(settings), **made}
-        before = self.manifest["steps"].get(step)
-        foreign = step == "generate" and (self.step("extract") or {}).get("settings", {}).get("responses")
-        if before is not None and before.get("identity") != made.get("identity") and not foreign:
-            gone = [name for name in DEPENDENTS.get(step, ()) if self.manifest["steps"].pop(name, None)]
-            if gone:
-                self.progress.say(f"{step} came out differently than before; to be done again: {', '.join(gone)}")
-        self.manifest["steps"][step] = entry
-        self.manifest["unfinished"] = [name for name in self.manifest.get("unfinished", []) if name != step]
-        if self.command_line and self.command_line not in self.manifest["commands"]:
-            self.manifest["commands"].append(self.command_line)
-        self._write_manifest()
-
-    def _write_manifest(self) -> None:
-        self._still_there()
-        write_json(self.directory / "run.json", self.manifest)
-
-    def note_files(self, step: str, settings: Mapping[str, Any], shared: Any, files: Mapping[str, Any]) -> None:
-        """The same for a step whose record files add up over several calls, as long as what they share is equal."""
-        before, key = self.manifest["steps"].get(step, {}), content_hash(shared)
-        kept = before.get("files", {}) if before.get("shared") == key else {}
-        self.note(step, settings, shared=key, files={**kept, **files})
-
-    def step(self, name: str) -> dict[str, Any] | None:
-        return self.manifest["steps"].get(name)
-
-    def needs(self, name: str, command: str) -> dict[str, Any]:
-        """What an earlier step left. Raises ThinkEditError naming the command that makes it."""
-        entry = self.step(name)
-        if entry is None:
-            raise ThinkEditError(f"{self.directory} has no result of this step yet; first run: {self.command(command)}")
-        if name in self.manifest.get("unfinished", []):
-            raise ThinkEditError(
-                f"The last `thinkedit {command}` in {self.directory} was interrupted while it wrote its result. "
-                f"Do it again: {self.command(command)}"
-            )
-        return entry
-
     def kept(self) -> str:
         """What the directory holds by now, for people."""
         answers = sum(path.read_bytes().count(b"\n") for path in self.directory.glob("*/*.jsonl"))
-        steps = ", ".join(self.manifest["steps"])
+        steps = ", ".join(self.manifest.steps)
         return f"{self.directory} keeps {answers:,} answers" + (f" and the results of {steps}" if steps else "")
 
     def command(self, command: str) -> str:
@@ -291,11 +212,10 @@ class Run:
     def _say_changes(self, step: str, shaped: dict[str, Any]) -> None:
         """Says in what the answers of a step will differ from those before, which stay in files of their own."""
         shaped = shaped.pop("sampling") | shaped
-        before = self.manifest.setdefault("shaped", {}).get(step, shaped)
+        before = self.manifest.reshaped(step, shaped)
         changed = [f"{name} {before.get(name)} -> {value}" for name, value in shaped.items() if before.get(name) != value]
         if changed:
             self.progress.say(f"{step}: other settings than last time, whose answers are kept apart: {', '.join(changed)}")
-        self.manifest["shaped"][step] = shaped
 
     def shaping(self) -> dict[str, Any]:
         """What shapes every answer of this run, besides question, caps, steering and edit."""
@@ -319,25 +239,3 @@ class Run:
     def read_records(self, entries: Iterable[Mapping[str, Any]]) -> list[Record]:
         """The records that the entries ask for, and no others that their files hold."""
         return read_entries(self.directory, entries)
-
-
-def config_fingerprint(path: Path) -> str:
-    """Fingerprint of a model that a server runs, of which only config and tokenizer are here."""
-    from thinkedit.artifacts.checkpoint import IDENTITY_FILES
-
-    present = [path / name for name in IDENTITY_FILES if (path / name).is_file()]
-    return content_hash([[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in present])
-
-
-def tensor_hash(tensor: "Tensor") -> str:
-    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()[:16]
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

@@ -10,7 +10,7 @@ from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.generation import Inquiry, Label
 from thinkedit.pipeline.defaults import HARD_STEERING_TOKENS, SCAN_ALPHAS
 from thinkedit.pipeline.generate import slug, source_of
-from thinkedit.pipeline.run import Run, tensor_hash
+from thinkedit.pipeline.run import Run
 from thinkedit.records import Record
 from thinkedit.steering import parse_layers, scan, sweep
 from thinkedit.tasks import get_task, load_questions
@@ -58,7 +58,7 @@ def steer(
             defaults.forced_tokens,
             task.name,
             source=source_of(dataset, split),
-            direction=tensor_hash(directions[setting.control].vectors),
+            direction=directions[setting.control].fingerprint,
             control=setting.control,
             alpha=setting.alpha,
             layers=setting.layers,
@@ -75,17 +75,17 @@ def steer(
     }
     records = [record for made in answered for record in made]
     asked = {"dataset": dataset, "split": split, "limit": limit, "layers": layers, "max_tokens": max_tokens}
-    hashes = {control: tensor_hash(found.vectors) for control, found in directions.items()}
+    hashes = {control: found.fingerprint for control, found in directions.items()}
     shared = [asked, run.shaping(), str(direction)]
     settings_made = {**asked, "alphas": list(alphas), "controls": list(controls), "directions": hashes}
-    run.note_files("scan" if each else "steer", settings_made, shared, files)
+    run.manifest.note_files("scan" if each else "steer", settings_made, shared, files)
     return records
 
 
 def find_direction(run: Run, control: Control, path: Path | None = None) -> Direction:
     """The direction of this run, or the one that `path` holds; checked against the model."""
     if path is None:
-        run.needs("extract", "extract")
+        run.manifest.needs("extract")
     found = load_direction(path or run.directory / f"direction-{control}.safetensors", control)
     if found.control != control:
         raise UsageError(f"{path} is an {found.control} direction, but --control {control} is asked for.")

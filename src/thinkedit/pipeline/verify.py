@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from thinkedit.artifacts.adapter import ADAPTER_CONFIG
-from thinkedit.artifacts.verify import Comparison, compare
+from thinkedit.artifacts.comparison import Comparison
+from thinkedit.artifacts.verify import compare
 from thinkedit.config import read_shape
 from thinkedit.errors import UsageError
 from thinkedit.models import find_model
