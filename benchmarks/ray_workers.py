@@ -2,14 +2,15 @@
 
     python benchmarks/ray_workers.py [--questions 2400] [--samples 2] [--pairs 3]
 
-The questions are asked under nine treatments, as in a sweep. Two idle cores are the least that it needs, and a third for
-the driver does it good; it says how loaded the machine was.
+The questions are asked under nine treatments, as in a sweep. Every worker is pinned to a core. Two idle cores are the least
+that it needs, and a third for the driver does it good; it says how loaded the machine was.
 """
 
 import argparse
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -33,6 +34,19 @@ from thinkedit.records import RecordFile
 from thinkedit.tasks import get_task, load_questions
 
 ALPHAS = [0.002 * (place - 4) for place in range(9)]
+
+
+def pinned(make: Callable[[], TransformersEngine], taken: Path) -> TransformersEngine:
+    """Runs in a worker: pins all its threads to the first core that no other worker of its fleet has taken."""
+    for core in sorted(os.sched_getaffinity(0)):
+        try:
+            (taken / str(core)).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), {core})
+        return make()
+    raise SystemExit("fewer cores than workers")
 
 
 def main() -> None:
@@ -68,8 +82,11 @@ def main() -> None:
             )
             return took
 
-        both = RayFleet(cluster, Division(2, 1, 0), make, 256, print)
-        alone = RayFleet(cluster, Division(1, 0, 0), make, 256, print)  # idle while the others work
+        places = [Path(scratch) / name for name in ("both", "alone")]
+        for place in places:
+            place.mkdir()
+        both = RayFleet(cluster, Division(2, 1, 0), partial(pinned, make, places[0]), 256, print)
+        alone = RayFleet(cluster, Division(1, 0, 0), partial(pinned, make, places[1]), 256, print)  # idle while the others work
         print("load before:", os.getloadavg())
         ratio = median_ratio(lambda: seconds(alone), lambda: seconds(both), options.pairs)
         print("load after:", os.getloadavg())
