@@ -8,7 +8,7 @@ import torch
 from random_models import ARCHITECTURES, SIZES
 
 from thinkedit.architecture import Decoder
-from thinkedit.engines import kernels
+from thinkedit.engines import kernels, step
 from thinkedit.engines.attention import KeyValueCache
 from thinkedit.engines.forward import OwnForward, ShortForward, make_forward
 from thinkedit.engines.groups import Group, close_gaps
@@ -31,7 +31,7 @@ def hidden_states(forward, rows: list[list[int]], prompts: list[int]) -> torch.T
     ids = torch.zeros(len(rows), max(prompts), dtype=torch.long)
     for row, (tokens, prompt) in enumerate(zip(rows, prompts, strict=True)):
         ids[row, :prompt] = torch.tensor(tokens[:prompt])
-    cache.fill(torch.arange(len(rows)))
+    cache.fill(torch.arange(len(rows)), lengths)
     forward(ids, torch.arange(max(prompts))[None], cache)
     hidden = torch.zeros(0)
     while bool((lengths < torch.tensor([len(tokens) for tokens in rows])).all()):
@@ -47,21 +47,37 @@ def forward_head_dim(forward, default: int) -> int:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("without_compiler", [False, True])
+@pytest.mark.parametrize("way", ["in one call", "layer by layer", "without a compiler"])
 @torch.inference_mode()
-def test_the_short_pass_gives_the_models_own_numbers(checkpoint, architecture, without_compiler, monkeypatch):
-    if without_compiler:
+def test_the_short_pass_gives_the_models_own_numbers(checkpoint, architecture, way, monkeypatch):
+    if way == "layer by layer":
+        monkeypatch.setattr(step, "SMALL", 0)
+    if way == "without a compiler":
         monkeypatch.setattr(kernels, "library", lambda: None)
     path = checkpoint(architecture)
     model = reference.load(path, torch.float32)
     forward = make_forward(decoder_of(path))
     assert isinstance(forward, ShortForward)
+    assert (forward.step is not None) == (way == "in one call" and kernels.library() is not None)
     generator = torch.Generator().manual_seed(0)
     rows = [torch.randint(250, (length,), generator=generator).tolist() for length in (310, 290, 330)]
     found = hidden_states(forward, rows, [30, 10, 50])
     for row, tokens in enumerate(rows):
         wanted = model.model(torch.tensor([tokens])).last_hidden_state[0, -1]
         assert torch.allclose(found[row], wanted, atol=2e-4)
+
+
+@compiled
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
+@torch.inference_mode()
+def test_in_one_call_a_rows_numbers_do_not_depend_on_the_rows_beside_it(checkpoint, architecture):
+    forward = make_forward(decoder_of(checkpoint(architecture)))
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(20, 90, (75,), generator=generator).tolist()
+    rows = [torch.randint(250, (size + 5,), generator=generator).tolist() for size in sizes]
+    together = hidden_states(forward, rows, sizes)
+    for row in (0, 1, 31, 32, 74):
+        assert torch.equal(hidden_states(forward, rows[row : row + 1], sizes[row : row + 1])[0], together[row])
 
 
 def test_the_modules_keep_their_weights_as_views(checkpoint):
@@ -146,7 +162,7 @@ def test_rows_keep_what_they_hold_when_others_end_and_come_and_the_cache_changes
     texts = torch.randn(20, 2, 20, 16, generator=generator)
 
     def store(cache, rows, numbers):
-        cache.fill(torch.tensor(list(rows)))
+        cache.fill(torch.tensor(list(rows)), torch.full((len(rows),), 20))
         cache.attend(0, *(texts[list(numbers)] * sign for sign in (1, 1, -1)), 1.0, None)
 
     cache, held, fresh = cache_type(1, 8, 2, 16, torch.zeros(1)), list(range(8)), 8

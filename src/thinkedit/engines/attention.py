@@ -32,6 +32,7 @@ class KeyValueCache:
         self.keys = [like.new_zeros(rows, heads, 0, head_dim, *together) for _ in range(layers)]
         self.values = [like.new_zeros(rows, heads, 0, head_dim) for _ in range(layers)]
         self.rows: Tensor | None = None
+        self.sizes = torch.zeros(0, dtype=torch.long, device=like.device)
         self.lengths = torch.zeros(0, dtype=torch.long, device=like.device)
         self.groups: Sequence[Group] = ()
         self._blocks: dict[int | None, list[Block]] = {}
@@ -65,9 +66,9 @@ class KeyValueCache:
         """Keys [rows, key_value_heads, tokens, head_dim] of whole prompts."""
         self.keys[layer][rows, :, : key.shape[2]] = key
 
-    def fill(self, rows: Tensor) -> None:
-        """The next forward stores whole prompts in these rows."""
-        self.rows = rows
+    def fill(self, rows: Tensor, sizes: Tensor) -> None:
+        """The next forward stores whole prompts in these rows, `sizes` tokens of each."""
+        self.rows, self.sizes = rows, sizes
 
     def append(self, lengths: Tensor, groups: Sequence[Group]) -> None:
         """The next forward appends one token to each of the first rows, which hold `lengths` tokens so far."""

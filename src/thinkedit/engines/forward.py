@@ -17,6 +17,7 @@ from torch.nn.functional import embedding, linear, rms_norm, silu
 from thinkedit.architecture import Decoder
 from thinkedit.engines import kernels
 from thinkedit.engines.attention import KeyValueCache, causal_attention
+from thinkedit.engines.step import Step, make_step
 
 
 class Forward(Protocol):
@@ -87,6 +88,7 @@ class ShortForward:
         self.norm = kernels.norm if self.compiled else _norm
         gate = kernels.gate if self.compiled else _gate
         self.layers = [_Layer(layer, number, self.norm, gate) for number, layer in enumerate(decoder.layers)]
+        self.step = make_step(self.layers, self.final_norm) if self.compiled else None
         self.turns = self._turns(0)
 
     def __call__(self, ids: Tensor, positions: Tensor, cache: KeyValueCache | None) -> Tensor:
@@ -95,6 +97,8 @@ class ShortForward:
         needed = cache.span if cache is not None and appending else tokens
         if needed > self.turns.shape[1]:
             self.turns = self._turns(2 * needed)
+        if self.step is not None and isinstance(cache, kernels.BlockedCache):
+            return self._in_one_call(self.step, ids, cache)
         x = embedding(ids, self.embedding).view(rows * tokens, -1)
         if appending and isinstance(cache, kernels.BlockedCache):
             for layer in self.layers:
@@ -104,6 +108,14 @@ class ShortForward:
             for layer in self.layers:
                 x = layer(x, turns, tokens, cache)
         return self.norm(x, self.final_norm.weight, self.final_norm.variance_epsilon).view(rows, tokens, -1)
+
+    def _in_one_call(self, step: Step, ids: Tensor, cache: kernels.BlockedCache) -> Tensor:
+        if cache.rows is None:
+            return step.append(embedding(ids[:, 0], self.embedding), self.turns, cache)[:, None]
+        inside = torch.arange(ids.shape[1]) < cache.sizes[:, None]
+        out = self.embedding.new_zeros(*ids.shape, self.embedding.shape[1])
+        out[inside] = step.read(embedding(ids[inside], self.embedding), self.turns, cache, cache.rows)
+        return out
 
     def _turns(self, length: int) -> Tensor:
         """Cosine and signed sine of every position's angles: [2, length, 1, head_dim]. Rotating swaps the halves of a

@@ -1,4 +1,4 @@
-"""The compiled part of a decoding step (kernels.c), and the cache that it works on. CPU and float32 alone.
+"""The compiled parts of a decoding step (kernels.c), and the cache that they work on. CPU and float32 alone.
 
 Where the package was installed without a compiler, or a head has a size that the tiles do not fit, `fits` says no and
 torch does the same work.
@@ -8,6 +8,7 @@ import ctypes
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,8 @@ def library() -> ctypes.CDLL | None:
     found.attend.argtypes = [*[size] * 6, number, *[pointer] * 8]
     found.norm.argtypes = [size, size, number, *[pointer] * 3]
     found.gate.argtypes = [size, size, *[pointer] * 2]
-    for function in (found.attend, found.norm, found.gate):
+    found.step.argtypes = [pointer, pointer, size, size, *[pointer] * 7]
+    for function in (found.attend, found.norm, found.gate, found.step):
         function.restype = None
     return found
 
@@ -50,7 +52,7 @@ def fits(like: Tensor, head_dim: int) -> bool:
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Root-mean-square norm of `x` [rows, size], contiguous."""
     out = torch.empty_like(x)
-    _call("norm", x.shape[0], x.shape[1], eps, x, weight, out)
+    call("norm", x.shape[0], x.shape[1], eps, x, weight, out)
     return out
 
 
@@ -58,7 +60,7 @@ def gate(gate_up: Tensor) -> Tensor:
     """silu(gate) * up, of [rows, 2 size], contiguous."""
     rows, size = gate_up.shape
     out = gate_up.new_empty(rows, size // 2)
-    _call("gate", rows, size // 2, gate_up, out)
+    call("gate", rows, size // 2, gate_up, out)
     return out
 
 
@@ -87,8 +89,8 @@ class BlockedCache(KeyValueCache):
         self.slots[targets] = before[sources]
         self.slots[sources[~torch.isin(sources, targets)]] = before[targets[~torch.isin(targets, sources)]]
 
-    def fill(self, rows: Tensor) -> None:
-        super().fill(self.slots[rows])
+    def fill(self, rows: Tensor, sizes: Tensor) -> None:
+        super().fill(self.slots[rows], sizes)
 
     def store_keys(self, layer: int, rows: Tensor, key: Tensor) -> None:
         blocks = -(-key.shape[2] // LANES)
@@ -102,9 +104,10 @@ class BlockedCache(KeyValueCache):
         keys, values = self.keys[layer], self.values[layer]
         out = qkv.new_empty(rows, heads, head_dim)
         sizes = rows, heads, values.shape[1], head_dim, values.shape[2], window or 0
-        _call("attend", *sizes, scaling, qkv, turns[0], turns[1], keys, values, self.slots, self.lengths, out)
+        call("attend", *sizes, scaling, qkv, turns[0], turns[1], keys, values, self.slots, self.lengths, out)
         return out
 
 
-def _call(name: str, *arguments: int | float | Tensor) -> None:
+def call(name: str, *arguments: Any) -> None:
+    """Calls a compiled function; tensors go as pointers to their numbers."""
     getattr(library(), name)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))

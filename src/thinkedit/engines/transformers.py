@@ -204,7 +204,7 @@ class _Batch:
         ids = ids.to(device)
         rows = torch.arange(self.rows, self.rows + len(requests), device=device)
         self._make_room(max(self.longest, longest) + 1)
-        self.cache.fill(rows)
+        self.cache.fill(rows, sizes)
         hidden = engine.forward(ids, torch.arange(longest, device=device)[None], self.cache)
         logits = engine.decoder.head(hidden[torch.arange(len(requests), device=device), sizes - 1])
         state.seeds[rows] = torch.tensor([request.seed for request in requests], device=device)
