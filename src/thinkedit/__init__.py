@@ -10,6 +10,7 @@
 Everything here is loaded when it is first used, so that `import thinkedit` costs nothing. See docs/api.md.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from thinkedit.pipeline.run import Options, Run
     from thinkedit.pipeline.steer import steer
     from thinkedit.records import Record, read_records
+
+# torch's threads would keep a core busy for milliseconds after each piece of work; two programs on the same cores slow each
+# other down tenfold by that. This is a tenth of a millisecond, and counts where torch is not loaded yet.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _HOMES = {
     "Direction": "directions",

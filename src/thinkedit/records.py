@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args
 
 from thinkedit.errors import ThinkEditError
@@ -69,51 +70,39 @@ FIELDS = tuple(field.name for field in fields(Record))
 STATUSES = get_args(Status)
 
 
-def _ids(value: Any) -> bool:
-    return isinstance(value, list) and set(map(type, value)) <= {int} and min(value, default=0) >= 0
-
-
-def _count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _maybe(value: Any, *kinds: type) -> bool:
-    return value is None or type(value) in kinds
-
-
-def _texts(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(isinstance(text, str) for text in value))
-
-
-FITTING: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("task", "question_id", "question", "gold", "text", "finish_reason", "form"), lambda v: isinstance(v, str)),
-    **dict.fromkeys(("answer", "verdict", "forced", "group", "model", "control", "edit"), lambda v: _maybe(v, str)),
-    **dict.fromkeys(("prompt_ids", "token_ids"), _ids),
-    **dict.fromkeys(("sample", "seed"), _count),
-    **dict.fromkeys(("thinking_tokens", "layer"), lambda v: v is None or _count(v)),
-    "status": lambda v: v in STATUSES,
-    "correct": lambda v: _maybe(v, bool),
-    "alpha": lambda v: _maybe(v, int, float),
-    "choices": _texts,
-    "think_tags": lambda v: v is None or (_texts(v) and len(v) == 2 and all(v)),
+# The types that each field of a line may have, and what else is asked of those whose type does not say it all.
+KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("task", "question_id", "question", "gold", "text", "finish_reason", "form", "status"), (str,)),
+    **dict.fromkeys(("answer", "verdict", "forced", "group", "model", "control", "edit"), (str, NoneType)),
+    **dict.fromkeys(("prompt_ids", "token_ids"), (list,)),
+    **dict.fromkeys(("sample", "seed"), (int,)),
+    **dict.fromkeys(("thinking_tokens", "layer"), (int, NoneType)),
+    **dict.fromkeys(("choices", "think_tags"), (list, NoneType)),
+    "correct": (bool, NoneType),
+    "alpha": (int, float, NoneType),
+}
+FURTHER: dict[str, Callable[[Any], bool]] = {
+    "status": lambda status: status in STATUSES,
+    **dict.fromkeys(("prompt_ids", "token_ids"), lambda ids: set(map(type, ids)) <= {int} and min(ids, default=0) >= 0),
+    **dict.fromkeys(("sample", "seed", "thinking_tokens", "layer"), lambda count: count is None or count >= 0),
+    "choices": lambda texts: texts is None or set(map(type, texts)) <= {str},
+    "think_tags": lambda tags: tags is None or (set(map(type, tags)) <= {str} and len(tags) == 2 and all(tags)),
 }
 REQUIRED = ("task", "question_id", "question", "gold", "sample", "text", "status")
+DEFAULTS: dict[str, Any] = {"seed": 0, "thinking_tokens": None, "finish_reason": "stop"}
 
 
 def parse_record(value: dict[str, Any]) -> Record:
+    """The record that a line of JSON holds, without what it holds besides. ThinkEditError where it is none."""
     missing = [name for name in REQUIRED if name not in value]
     if missing:
         raise ThinkEditError(f"not a record of this program: it lacks {', '.join(missing)}.")
-    if wrong := [name for name, fits in FITTING.items() if name in value and not fits(value[name])]:
+    found = {name: value[name] for name in FIELDS if name in value}
+    wrong = [name for name, item in found.items() if type(item) not in KINDS[name]]
+    wrong += [name for name, fits in FURTHER.items() if name in found and name not in wrong and not fits(found[name])]
+    if wrong:
         raise ThinkEditError(f"not a record of this program: {', '.join(wrong)} is not of the kind that it must be.")
-    defaults: dict[str, Any] = {
-        "seed": 0,
-        "prompt_ids": [],
-        "token_ids": [],
-        "thinking_tokens": None,
-        "finish_reason": "stop",
-    }
-    return Record(**(defaults | {name: item for name, item in value.items() if name in FIELDS}))
+    return Record(**{"prompt_ids": [], "token_ids": [], **DEFAULTS, **found})
 
 
 def read_records(path: Path) -> list[Record]:

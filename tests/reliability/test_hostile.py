@@ -347,6 +347,6 @@ def test_paths_in_a_manifest_do_not_leave_the_directory(spoiled, whole_run):
 
 
 def test_what_is_checked_of_a_record_covers_all_of_it():
-    from thinkedit.records import FIELDS, FITTING
+    from thinkedit.records import FIELDS, KINDS
 
-    assert set(FITTING) == set(FIELDS) == set(Record.__slots__)
+    assert set(KINDS) == set(FIELDS) == set(Record.__slots__)

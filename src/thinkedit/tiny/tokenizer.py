@@ -29,8 +29,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.Sequence(
         [
-            decoders.WordPiece(prefix="##", cleanup=True),
+            decoders.WordPiece(prefix="##", cleanup=False),  # its clean-up goes through every token eleven times
             decoders.Fuse(),
+            decoders.Replace(" .", "."),
+            decoders.Replace(" ?", "?"),
             decoders.Replace(" \n ", "\n"),
             decoders.Replace("\\boxed{ ", "\\boxed{"),
             decoders.Replace(" }", "}"),
