@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from thinkedit.chat import Chat
+from thinkedit.chat import Chat, Thought
 from thinkedit.engines.base import UNTREATED, Completion, Engine, Fleet, Request, Sampling, Treatment, complete, request_seed
 from thinkedit.errors import ThinkEditError
 from thinkedit.grading import Grader
@@ -92,8 +92,10 @@ class Responder:
             )
         return fitting
 
-    def record(self, task: Task, question: Question, request: Request, done: Completion, label: Label) -> Record:
-        thought = self.chat.thought(request.prompt_ids, done.token_ids, at_cap=done.finish_reason == "length")
+    def record(self, task: Task, question: Question, answer: "_Answer", label: Label) -> Record:
+        """The answer as a record, not graded yet."""
+        request, done, thought = answer.request, answer.done, answer.thought
+        forced = None if answer.forced is None else self.chat.forced_suffix()[1] + self.chat.decode(answer.forced.token_ids)
         return Record(
             task=task.name,
             question_id=question.id,
@@ -107,6 +109,7 @@ class Responder:
             thinking_tokens=thought.tokens,
             status=thought.status,
             finish_reason=done.finish_reason,
+            forced=forced,
             form=question.form,
             choices=list(question.choices) or None,
             group=question.group,
@@ -118,17 +121,31 @@ class Responder:
             think_tags=None if self.chat.think_tags == THINK_TAGS else list(self.chat.think_tags),
         )
 
-    def forced(self, record: Record) -> Request | None:
+    def thought(self, request: Request, done: Completion) -> Thought:
+        return self.chat.thought(request.prompt_ids, done.token_ids, at_cap=done.finish_reason == "length")
+
+    def forced(self, answer: "_Answer") -> Request | None:
         """Closes a truncated thought by hand and lets the model state its answer; None where that is not to be."""
-        if record.status != "truncated" or not self.forced_tokens or not self.engine.continues:
+        request = answer.request
+        if answer.thought.status != "truncated" or not self.forced_tokens or not self.engine.continues:
             return None
         suffix, _ = self.chat.forced_suffix()
-        room = self.engine.context - len(record.prompt_ids) - len(suffix) - self.forced_tokens
+        room = self.engine.context - len(request.prompt_ids) - len(suffix) - self.forced_tokens
         if room <= 0:
             return None  # the context has no room for an answer
-        prompt = (*record.prompt_ids, *record.token_ids[:room], *suffix)
-        seed = request_seed(record.seed, "forced answer", *record.key)
-        return Request(record.key, prompt, seed, max_tokens=self.forced_tokens)
+        prompt = (*request.prompt_ids, *answer.done.token_ids[:room], *suffix)
+        seed = request_seed(request.seed, "forced answer", *request.key)
+        return Request(request.key, prompt, seed, max_tokens=self.forced_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came back for a request; `forced` is what the model said when its cut thought had been closed by hand."""
+
+    request: Request
+    done: Completion
+    thought: Thought
+    forced: Completion | None = None
 
 
 class _Asked:
@@ -152,26 +169,29 @@ class _Asked:
         }
         self.queue = deque(self.requests.values())
         self.left = len(self.requests)
-        self.cut: dict[tuple[str, int], Record] = {}
-        self.writer = _Writer(file, responder.grader, responder.chat, advance)
+        self.cut: dict[tuple[str, int], _Answer] = {}
+        self.writer = _Writer(file, responder.grader, self._record, advance)
 
     def take(self, completion: Completion) -> None:
-        responder, key = self.responder, completion.key
+        key = completion.key
         if key in self.cut:
-            answer = responder.chat.forced_suffix()[1] + responder.chat.decode(completion.token_ids)
-            return self._write(replace(self.cut.pop(key), forced=answer))
-        made = responder.record(self.inquiry.task, self.known[key[0]], self.requests[key], completion, self.inquiry.label)
-        forced = responder.forced(made)
+            return self._write(replace(self.cut.pop(key), forced=completion))
+        request = self.requests[key]
+        answer = _Answer(request, completion, self.responder.thought(request, completion))
+        forced = self.responder.forced(answer)
         if forced is None:
-            return self._write(made)
-        self.cut[key] = made
+            return self._write(answer)
+        self.cut[key] = answer
         self.queue.appendleft(forced)
 
-    def _write(self, record: Record) -> None:
-        self.writer.add(record)
+    def _write(self, answer: _Answer) -> None:
+        self.writer.add(answer)
         self.left -= 1
         if not self.left:
             self.writer.flush()
+
+    def _record(self, answer: _Answer) -> Record:
+        return self.responder.record(self.inquiry.task, self.known[answer.request.key[0]], answer, self.inquiry.label)
 
     def records(self) -> list[Record]:
         inquiry = self.inquiry
@@ -179,20 +199,21 @@ class _Asked:
 
 
 class _Writer:
-    """Grades and writes records in small groups, so that a kill loses next to nothing."""
+    """Writes answers as graded records in small groups: a kill loses next to nothing, and what a group needs (the
+    tokenizer, the grader) is fetched into the processor once, which the engine empties at every step."""
 
-    def __init__(self, file: RecordFile, grader: Grader, chat: Chat, advance: Advance) -> None:
-        self.file, self.grader, self.chat, self.advance = file, grader, chat, advance
-        self.waiting: list[Record] = []
+    def __init__(self, file: RecordFile, grader: Grader, record: Callable[[_Answer], Record], advance: Advance) -> None:
+        self.file, self.grader, self.record, self.advance = file, grader, record, advance
+        self.waiting: list[_Answer] = []
         self.last = time.monotonic()
 
-    def add(self, record: Record) -> None:
-        self.waiting.append(record)
+    def add(self, answer: _Answer) -> None:
+        self.waiting.append(answer)
         if len(self.waiting) >= WRITE_EVERY or time.monotonic() - self.last > WRITE_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        self.file.append(grade(self.waiting, self.grader))
+        self.file.append(grade([self.record(answer) for answer in self.waiting], self.grader))
         self.advance(len(self.waiting))
         self.waiting, self.last = [], time.monotonic()
 

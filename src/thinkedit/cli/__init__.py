@@ -1,5 +1,7 @@
 """The command line: parses, calls, prints. Nothing else in the package knows the terminal."""
 
+import atexit
+import gc
 import os
 import sys
 
@@ -14,6 +16,7 @@ def main() -> None:
         from thinkedit.cli.overview import show_overview
 
         return show_overview()
+    atexit.register(gc.freeze)  # at the end the collector would walk through all of torch for a second
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
