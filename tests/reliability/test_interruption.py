@@ -44,7 +44,9 @@ def at_work(place, *command):
 
 def test_a_second_run_is_refused_and_an_interrupt_says_what_is_kept_and_how_to_go_on(tmp_path, thinkedit):
     with at_work(tmp_path, *PROBE) as process:
+        process.send_signal(signal.SIGSTOP)  # it might be done before the second has started
         second = thinkedit("generate", "--limit", 1, "--out", tmp_path / "run")
+        process.send_signal(signal.SIGCONT)
         assert second.code == 1
         assert f"in use by process {process.pid}" in second.error
         process.send_signal(signal.SIGINT)

@@ -303,13 +303,13 @@ FOR_EACH_CPU static void step_rows(
  * goes to its slot at its position, behind those that stand there. One thread at a time takes the tokens from starts[i] to
  * starts[i + 1] - 1, so that those of one row stand together and in order. `cos`, `sin` and `slots` as for `attend`;
  * `scratch` has hidden + (2 heads + 2 key_value_heads) head_dim + 2 inner numbers for each of the `most` tokens that are taken
- * together, for each thread. hidden, inner and head_dim are multiples of LANES. A token's numbers depend on its row alone. */
+ * together, for each of `threads`. hidden, inner and head_dim are multiples of LANES. A token's numbers depend on its row alone. */
 void step(
-    const Decoder *decoder, const Layer *layers, long portions, long most, const long long *starts, float *x,
+    const Decoder *decoder, const Layer *layers, int threads, long portions, long most, const long long *starts, float *x,
     const float *cos, const float *sin, const long long *slots, const long long *positions, float *scratch)
 {
     long room = decoder->hidden + 2 * (decoder->heads + decoder->key_value_heads) * decoder->head_dim + 2 * decoder->inner;
-#pragma omp parallel for schedule(dynamic, 1) if (portions > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (portions > 1)
     for (long at = 0; at < portions; at++) {
         long first = starts[at];
         step_rows(decoder, layers, starts[at + 1] - first, x + first * decoder->hidden, cos, sin, slots + first,

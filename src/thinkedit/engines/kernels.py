@@ -32,7 +32,7 @@ def library() -> ctypes.CDLL | None:
     found.attend.argtypes = [*[size] * 6, number, *[pointer] * 8]
     found.norm.argtypes = [size, size, number, *[pointer] * 3]
     found.gate.argtypes = [size, size, *[pointer] * 2]
-    found.step.argtypes = [pointer, pointer, size, size, *[pointer] * 7]
+    found.step.argtypes = [pointer, pointer, ctypes.c_int, size, size, *[pointer] * 7]
     for function in (found.attend, found.norm, found.gate, found.step):
         function.restype = None
     return found

@@ -78,10 +78,10 @@ class Step:
         for number, (weights, layer) in enumerate(zip(self.weights, self.layers, strict=True)):
             weights.o_bias, weights.down_bias = _pointer(layer.o_proj.bias), _pointer(layer.down_proj.bias)
             weights.keys, weights.values = cache.keys[number].data_ptr(), cache.values[number].data_ptr()
-        most = max(end - start for start, end in pairwise(starts))
-        scratch = x.new_empty(torch.get_num_threads() * most * self.room)
-        model = ctypes.byref(self.sizes), ctypes.byref(self.weights), len(starts) - 1, most, torch.tensor(starts)
-        call("step", *model, x, turns[0], turns[1], slots, positions, scratch)
+        threads, most = torch.get_num_threads(), max(end - start for start, end in pairwise(starts))
+        scratch = x.new_empty(threads * most * self.room)
+        model, work = (ctypes.byref(self.sizes), ctypes.byref(self.weights)), (len(starts) - 1, most, torch.tensor(starts))
+        call("step", *model, threads, *work, x, turns[0], turns[1], slots, positions, scratch)
         return x
 
 
