@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-CHUNK = 2_500
+CHUNK = 250  # resamples at a time: what is drawn for them stays in the processor's cache
 SMALL = 8_000_000
 
 
