@@ -1,6 +1,6 @@
 """What steering costs: steered against stock generation, and a sweep of 17 strengths against unsteered generation.
 
-    python benchmarks/steering.py [--engine transformers|vllm] [--prompts 128] [--pairs 5]
+    python benchmarks/steering.py [--engine transformers|vllm] [--prompts 512] [--pairs 9]
 
 Stock is the model as it is, without any biases added. Every completion has the same number of tokens (end tokens are
 ignored), since steering changes how long the model would go on. On the embedded model.
@@ -24,8 +24,8 @@ TOKENS = 64
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
-    parser.add_argument("--prompts", type=int, default=128)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--prompts", type=int, default=512)
+    parser.add_argument("--pairs", type=int, default=9)
     options = parser.parse_args()
 
     import torch

@@ -26,7 +26,8 @@ def table(figures: list[dict], prefixes: str) -> str:
     lines = ["| what | measured | target | of what |", "| --- | --- | --- | --- |"]
     for one in sorted(wanted, key=lambda one: (one["target"] is None, natural(one["name"]))):
         target = "" if one["target"] is None else f"{one['target']:g}{'' if one['met'] else ' (missed)'}"
-        lines.append(f"| {one['name']} | {one['value']:,.4g} | {target} | {one['against']} |")
+        value = f"{one['value']:,.4g}" if abs(one["value"]) < 10_000 else f"{one['value']:,.0f}"
+        lines.append(f"| {one['name']} | {value} | {target} | {one['against']} |")
     return "\n".join(lines) + "\n"
 
 
