@@ -31,7 +31,9 @@ def probes(place):
 def at_work(place, *command):
     """The command in a process of its own, once it has written some answers."""
     call = [sys.executable, "-m", "thinkedit", *command]
-    with subprocess.Popen(call, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # What a shell runs in the background ignores SIGINT, and so would its children.
+    with subprocess.Popen(call, cwd=place, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes) as process:
         try:
             until = time.monotonic() + 300
             while not probes(place) and process.poll() is None and time.monotonic() < until:
