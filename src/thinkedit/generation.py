@@ -40,6 +40,16 @@ class Inquiry:
     treatment: Treatment = UNTREATED
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came back for a request; `forced` is what the model said when its cut thought had been closed by hand."""
+
+    request: Request
+    done: Completion
+    thought: Thought
+    forced: Completion | None = None
+
+
 class Responder:
     """Asks questions of one model. `forced_tokens` 0 leaves truncated thoughts without an answer."""
 
@@ -92,7 +102,7 @@ class Responder:
             )
         return fitting
 
-    def record(self, task: Task, question: Question, answer: "_Answer", label: Label) -> Record:
+    def record(self, task: Task, question: Question, answer: _Answer, label: Label) -> Record:
         """The answer as a record, not graded yet."""
         request, done, thought = answer.request, answer.done, answer.thought
         forced = None if answer.forced is None else self.chat.forced_suffix()[1] + self.chat.decode(answer.forced.token_ids)
@@ -124,7 +134,7 @@ class Responder:
     def thought(self, request: Request, done: Completion) -> Thought:
         return self.chat.thought(request.prompt_ids, done.token_ids, at_cap=done.finish_reason == "length")
 
-    def forced(self, answer: "_Answer") -> Request | None:
+    def forced(self, answer: _Answer) -> Request | None:
         """Closes a truncated thought by hand and lets the model state its answer; None where that is not to be."""
         request = answer.request
         if answer.thought.status != "truncated" or not self.forced_tokens or not self.engine.continues:
@@ -136,16 +146,6 @@ class Responder:
         prompt = (*request.prompt_ids, *answer.done.token_ids[:room], *suffix)
         seed = request_seed(request.seed, "forced answer", *request.key)
         return Request(request.key, prompt, seed, max_tokens=self.forced_tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What came back for a request; `forced` is what the model said when its cut thought had been closed by hand."""
-
-    request: Request
-    done: Completion
-    thought: Thought
-    forced: Completion | None = None
 
 
 class _Asked:

@@ -39,11 +39,11 @@ class Step:
 
     def __init__(self, layers: Sequence[Any], final_norm: Any) -> None:
         first = layers[0]
-        self.layers, self.hidden = layers, final_norm.weight.numel()
-        inner, turned = first.down_proj.in_features, first.turned
-        sizes = len(layers), self.hidden, inner, first.heads, turned - first.heads, first.head_dim
+        self.layers = layers
+        hidden, inner, turned = final_norm.weight.numel(), first.down_proj.in_features, first.turned
+        sizes = len(layers), hidden, inner, first.heads, turned - first.heads, first.head_dim
         self.sizes = _DecoderSizes(*sizes, 0, final_norm.weight.data_ptr(), final_norm.variance_epsilon, first.scaling)
-        self.room = self.hidden + 2 * turned * first.head_dim + 2 * inner  # numbers of scratch a token
+        self.room = hidden + 2 * turned * first.head_dim + 2 * inner  # numbers of scratch a token
         self.weights = (_LayerWeights * len(layers))()
         for weights, layer in zip(self.weights, layers, strict=True):
             q_norm, k_norm = layer.head_norms or (None, None)
