@@ -46,10 +46,11 @@ class Direction:
         return array_hash(self.vectors.numpy())
 
     def save(self, path: Path) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save  # not save_file, which writes a further temporary file that a kill leaves behind
 
         with whole_file(path) as temporary:
-            save_file({"direction": self.vectors.float().contiguous()}, temporary, {"control": self.control, **self.about})
+            tensors = {"direction": self.vectors.float().contiguous()}
+            temporary.write_bytes(save(tensors, {"control": self.control, **self.about}))
 
 
 def split_by_length(
