@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test test-page fuzz torture audit vllm-env test-vllm ray-env test-ray test-gguf lint bench tiny-model clean
+.PHONY: install demo test test-page fuzz torture full-disk audit vllm-env test-vllm ray-env test-ray test-gguf lint bench tiny-model clean
 
 install: $(BIN)/.installed
 
@@ -39,6 +39,12 @@ KILLS ?= 50
 
 torture: install
 	$(BIN)/python tests/reliability/torture.py --kills $(KILLS)
+
+# Every step on disks that are too small for it, so many each. Mounts them in a namespace of its own, which Linux alone has.
+TRIES ?= 50
+
+full-disk: install
+	unshare --user --map-root-user --mount $(BIN)/python tests/reliability/full_disk.py --tries $(TRIES)
 
 # Known vulnerabilities of the packages that are installed; fails too where one of them could not be looked up.
 AUDIT_VENV ?= build/audit-venv

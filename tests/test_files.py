@@ -8,9 +8,12 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from safetensors import safe_open
 
 from thinkedit.artifacts import tensor_map
 from thinkedit.errors import ThinkEditError
@@ -152,6 +155,27 @@ def test_any_bytes_as_safetensors_are_read_or_refused(tmp_path_factory, data):
     path.write_bytes(data)
     with contextlib.suppress(ThinkEditError):
         tensor_map.open_arrays(path)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays=st.dictionaries(st.text(st.characters(codec="ascii"), min_size=1), npst.arrays(np.float32, npst.array_shapes())),
+    metadata=st.dictionaries(st.text(), st.text()),
+)
+def test_what_is_written_as_safetensors_is_what_the_library_reads_and_its_bytes_hang_on_nothing_else(
+    tmp_path_factory, arrays, metadata
+):
+    arrays.pop("__metadata__", None)
+    path = tmp_path_factory.mktemp("written") / "x.safetensors"
+    tensor_map.write(path, arrays, metadata)
+    with safe_open(path, "numpy") as file:
+        assert (file.metadata() or {}) == metadata
+        assert set(file.keys()) == set(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(file.get_tensor(name), array)
+    first = path.read_bytes()
+    tensor_map.write(path, {name: np.asfortranarray(array) for name, array in arrays.items()}, metadata)
+    assert path.read_bytes() == first
 
 
 def test_lines_are_numbered_from_one(tmp_path):

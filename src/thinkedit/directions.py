@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thinkedit.artifacts import tensor_map
 from thinkedit.artifacts.number_formats import STORED, widened
-from thinkedit.artifacts.tensor_map import read_header
 from thinkedit.errors import ThinkEditError, UsageError
 from thinkedit.files import array_hash, whole_file
 
@@ -46,11 +46,8 @@ class Direction:
         return array_hash(self.vectors.numpy())
 
     def save(self, path: Path) -> None:
-        from safetensors.torch import save  # not save_file, which writes a further temporary file that a kill leaves behind
-
         with whole_file(path) as temporary:
-            tensors = {"direction": self.vectors.float().contiguous()}
-            temporary.write_bytes(save(tensors, {"control": self.control, **self.about}))
+            tensor_map.write(temporary, {"direction": self.vectors.float().numpy()}, {"control": self.control, **self.about})
 
 
 def split_by_length(
@@ -129,7 +126,7 @@ def read_stored(path: Path) -> tuple[NDArray[np.float32], "Control", dict[str, s
     """Vectors [layers, hidden], control and origin of a direction of ours; torch is not needed for it."""
     if not path.is_file():
         raise ThinkEditError(f"{path} does not exist; `thinkedit extract` writes directions.")
-    header, begin = read_header(path)
+    header, begin = tensor_map.read_header(path)
     about = dict(header.get("__metadata__") or {})
     entry = header.get("direction")
     if entry is None or entry["dtype"] not in STORED:

@@ -1,5 +1,8 @@
-"""A few kills at some of the steps, as `make torture` does many; and the near-ties that it lets pass are near-ties."""
+"""A few kills and full disks at some of the steps, as `make torture` and `make full-disk` do many; and the near-ties that
+they let pass are near-ties."""
 
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,15 +20,30 @@ from thinkedit.pipeline.generate import generate
 from thinkedit.pipeline.run import Run
 from thinkedit.records import Record
 
-TORTURE = Path(__file__).with_name("torture.py")
+TORTURE, FULL_DISK = (str(Path(__file__).with_name(name)) for name in ("torture.py", "full_disk.py"))
+OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+def may_mount() -> bool:
+    call = [*OWN_MOUNTS, "mount", "-t", "tmpfs", "none", "/mnt"]
+    return shutil.which("unshare") is not None and subprocess.run(call, capture_output=True).returncode == 0
 
 
 def test_killed_steps_end_as_if_nothing_had_happened():
     steps = ["generate", "extract", "edit", "evaluate", "import"]
-    call = [sys.executable, str(TORTURE), "--kills", "2", "--seed", "0", "--steps", *steps]
+    call = [sys.executable, TORTURE, "--kills", "2", "--seed", "0", "--steps", *steps]
     done = subprocess.run(call, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{2 * len(steps)} kills in {len(steps)} steps" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.skipif(not may_mount(), reason="no file system may be mounted here")
+def test_steps_whose_disk_was_full_say_so_and_end_as_if_nothing_had_happened():
+    steps = ["extract", "edit", "analyze"]
+    call = [*OWN_MOUNTS, sys.executable, FULL_DISK, "--tries", "3", "--seed", "0", "--steps", *steps]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^9 disks, [1-9] of them full before the end", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_of_answers_that_differ_only_near_ties_pass(tmp_path):

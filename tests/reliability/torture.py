@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -292,6 +293,26 @@ def torture(step: str, kills: int, before: Path, after: Path, seconds: float, ge
     return count
 
 
+def states(steps: Collection[str]) -> Iterator[tuple[str, Path, Path, float]]:
+    """For each of some steps, uninterrupted: what was there before it and after it, and the seconds that it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        nothing = Path(folder).resolve() / "nothing" / "place"
+        foreign.archive(nothing / "others")
+        state = nothing
+        for step in STEPS:
+            if step not in steps and step not in NEEDED:
+                continue
+            before = nothing if step in ALONE else state
+            if step == "regrade":
+                before = Path(shutil.copytree(state, nothing.parents[1] / "ungraded" / "place"))
+                ungrade(before)
+            after = Path(shutil.copytree(before, nothing.parents[1] / step / "place"))
+            seconds = finish(step, after)
+            state = state if step in ALONE else after
+            if step in steps:
+                yield step, before, after, seconds
+
+
 def ungrade(place: Path) -> None:
     """Takes the verdict from every other record, so that there is something to grade again."""
     for path in (place / "run").glob("*/*.jsonl"):
@@ -312,27 +333,11 @@ def main() -> None:
     seed = random.SystemRandom().randrange(10**6) if asked.seed is None else asked.seed
     print(f"seed {seed}", flush=True)
     generator = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        nothing = Path(folder).resolve() / "nothing" / "place"
-        foreign.archive(nothing / "others")
-        state = nothing
-        for step in STEPS:
-            if step not in asked.steps and step not in NEEDED:
-                continue
-            before = nothing if step in ALONE else state
-            if step == "regrade":
-                before = Path(shutil.copytree(state, nothing.parents[1] / "ungraded" / "place"))
-                ungrade(before)
-            after = Path(shutil.copytree(before, nothing.parents[1] / step / "place"))
-            seconds = finish(step, after)
-            state = state if step in ALONE else after
-            if step in asked.steps:
-                found = torture(step, asked.kills, before, after, seconds, generator)
-                figures = ", ".join(
-                    f"{found[name]:,} {name}" for name in ("kills", "rounds", "records", "near-ties", "noise", *FAULTS)
-                )
-                print(f"{step}: {figures}; {seconds:.1f} s uninterrupted", flush=True)
-                total += found
+    for step, before, after, seconds in states(asked.steps):
+        found = torture(step, asked.kills, before, after, seconds, generator)
+        figures = ", ".join(f"{found[name]:,} {name}" for name in ("kills", "rounds", "records", "near-ties", "noise", *FAULTS))
+        print(f"{step}: {figures}; {seconds:.1f} s uninterrupted", flush=True)
+        total += found
     minutes = (time.monotonic() - began) / 60
     print(
         f"{total['kills']:,} kills in {len(asked.steps)} steps, {total['records']:,} records compared: {total['lost']} lost, "

@@ -1,13 +1,15 @@
-"""A safetensors file that is allocated whole and then filled in place through a memory map."""
+"""safetensors files: written whole, or allocated and then filled in place through a memory map; read with distrust."""
 
 import json
 import math
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thinkedit.errors import ThinkEditError
 
@@ -19,19 +21,42 @@ MOST_AXES = 16
 
 
 def create(path: Path, arrays: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> None:
-    """Writes a file of zeros (sparse) for `arrays` name -> (dtype, shape)."""
+    """Writes a file of zeros for `arrays` name -> (dtype, shape); its room on the disk is taken at once.
+
+    Raises OSError where there is not enough of it, and leaves nothing: a page of a map that finds no room kills the process.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head, size = _head(arrays, metadata)
+    try:
+        with path.open("wb") as file:
+            file.write(head)
+            file.flush()
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, len(head) + size)
+            else:  # macOS
+                file.truncate(len(head) + size)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def write(path: Path, arrays: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> None:
+    """Writes float32 arrays, the same bytes for the same content: the library's own writer shuffles the metadata."""
+    head, _ = _head({name: ("F32", array.shape) for name, array in arrays.items()}, metadata)
+    path.write_bytes(head + b"".join(array.astype("<f4").tobytes() for array in arrays.values()))
+
+
+def _head(arrays: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> tuple[bytes, int]:
+    """What stands before the data, and how many bytes of data follow."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     offset = 0
     for name, (dtype, shape) in arrays.items():
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(DTYPES[dtype]).itemsize
+        size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + offset)
+    return struct.pack("<Q", len(text)) + text, offset
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
