@@ -4,6 +4,9 @@ Questions are the unit of resampling: a question's samples, and the same questio
 Every interval is an expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"):
 the percentile bootstrap with its tails moved out as far as Student's t asks for, which repairs its known undercoverage
 in small sets. `docs/statistics.md` holds the measured coverage.
+
+Nothing here is summed by BLAS, whose sums hang in their last bits on where the numbers lie in memory: the same records
+give the same bits.
 """
 
 from collections.abc import Sequence
@@ -71,7 +74,6 @@ def _column_sums(column: bytes, resamples: int, seed: int) -> Array:
     values = np.frombuffer(column)
     weights = resample_weights(len(values), resamples, seed)
     parts = (weights[start : start + CHUNK].astype(np.float64, copy=False) for start in range(0, resamples, CHUNK))
-    # Not BLAS, whose sums hang in their last bits on where the numbers lie in memory.
     sums = np.concatenate([np.einsum("rq,q->r", part, values) for part in parts])
     sums.setflags(write=False)
     return sums
@@ -217,7 +219,6 @@ def spearman(first: Sequence[float] | Array, second: Sequence[float] | Array) ->
     kept = np.isfinite(a) & np.isfinite(b)
     if kept.sum() < 3:
         return None
-    x, y = ranks(a[kept]), ranks(b[kept])
-    if x.std() == 0 or y.std() == 0:
-        return None
-    return float(np.corrcoef(x, y)[0, 1])
+    x, y = (side - side.mean() for side in (ranks(a[kept]), ranks(b[kept])))
+    scatter = float(np.sqrt((x * x).sum() * (y * y).sum()))
+    return float(np.clip((x * y).sum() / scatter, -1, 1)) if scatter else None

@@ -26,12 +26,14 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import foreign
 import numpy as np
+from matplotlib.image import imread
 from near_ties import noise_between
 
 import thinkedit
@@ -224,8 +226,10 @@ def compare_files(place: Path, reference: Path) -> int:
     """How many files differ in more than the order of their lines and the time of writing."""
     ours, theirs = files(place), files(reference)
     different = {name for name in ours.keys() & theirs.keys() if content(ours[name]) != content(theirs[name])}
-    for name in sorted((ours.keys() ^ theirs.keys()) | different):
-        print(f"  {'differs' if name in different else 'only in one of the two'}: {name}")
+    for name in sorted(ours.keys() ^ theirs.keys()):
+        print(f"  only in {'this' if name in ours else 'the uninterrupted one'}: {name}")
+    for name in sorted(different):
+        print(f"  differs: {name}, {where(ours[name], theirs[name])}")
     return len((ours.keys() ^ theirs.keys()) | different)
 
 
@@ -235,6 +239,34 @@ def content(path: Path) -> bytes:
     if path.suffix == ".json":
         return json.dumps(json.loads(TIME.sub(b"0", data)), sort_keys=True).encode()
     return b"\n".join(sorted(data.split(b"\n"))) if path.suffix == ".jsonl" else data
+
+
+def where(ours: Path, theirs: Path) -> str:
+    """Where two files begin to differ, so that a difference explains itself."""
+    if ours.suffix == ".png":
+        found, wanted = imread(ours), imread(theirs)
+        if found.shape != wanted.shape:
+            return f"a picture of {found.shape}, not {wanted.shape}"
+        apart = np.abs(found - wanted).max(axis=-1)
+        return f"{(apart > 0).sum()} pixels, by {apart.max():.3g} at most"
+    one, other = content(ours), content(theirs)
+    if ours.suffix == ".json":
+        for path, value, wanted in differences(json.loads(one), json.loads(other)):
+            return f"{path}: {value!r}, not {wanted!r}"
+    place = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return f"from byte {place:,}: {one[place : place + 80]!r}, not {other[place : place + 80]!r}"
+
+
+def differences(ours: Any, theirs: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The leaves in which two JSON values differ."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in sorted(ours.keys() | theirs.keys()):
+            yield from differences(ours.get(key), theirs.get(key), f"{path}/{key}")
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            yield from differences(one, other, f"{path}/{place}")
+    elif ours != theirs:
+        yield path, ours, theirs
 
 
 def noise_in_activations(place: Path, reference: Path) -> bool:

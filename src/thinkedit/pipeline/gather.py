@@ -154,8 +154,9 @@ def planted_cosine(vectors: NDArray[np.float32], path: Path) -> list[float]:
     """Cosine of each layer's direction with the one that was planted, whose sign is that of haste: it is turned round."""
     from safetensors.numpy import load_file
 
-    haste = load_file(path)["direction"]
-    return [float(-(v @ haste) / max(float(np.linalg.norm(v)), 1e-12)) for v in vectors]
+    haste, wide = load_file(path)["direction"], vectors.astype(np.float64)
+    norms = np.sqrt((wide * wide).sum(axis=1))
+    return (-(wide * haste).sum(axis=1) / np.maximum(norms, 1e-12)).tolist()  # not BLAS, see `statistics`
 
 
 def _edit(value: dict[str, Any]) -> dict[str, Any]:
