@@ -1,6 +1,7 @@
 """Files are whole or absent, torn lines are dropped, directories have one owner."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -28,6 +29,21 @@ from thinkedit.files import (
 from thinkedit.records import RecordFile, parse_record, read_entries, read_records
 
 RECORD = {"task": "t", "question_id": "q", "question": "?", "gold": "1", "sample": 0, "text": "", "status": "closed"}
+
+
+def test_a_disk_that_cannot_keep_what_was_written_leaves_what_was_there(tmp_path, monkeypatch):
+    """Some file systems find out that they are full when they are to keep the pages that they took."""
+    path = tmp_path / "x.json"
+    path.write_text("old")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"), whole_file(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

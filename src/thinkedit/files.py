@@ -33,7 +33,10 @@ def array_hash(values: "NDArray[Any]") -> str:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` which becomes `path` when the block ends well and vanishes when not."""
+    """Yields a temporary path beside `path` which becomes `path` when the block ends well and vanishes when not.
+
+    It is on the disk before it takes that name, so that a power failure leaves the old file or the new one.
+    """
     prefix = _clear_for(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     temporary = Path(name)
@@ -41,6 +44,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield temporary
         temporary.chmod(0o644)
+        os.fsync(handle)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, Literal, get_args
 
 from thinkedit.errors import ThinkEditError
-from thinkedit.files import append_json_lines, drop_torn_line, read_json_lines
+from thinkedit.files import append_json_lines, drop_torn_line, read_json_lines, sync
 
 THINK_TAGS = ("<think>", "</think>")
 Status = Literal["closed", "truncated", "unclosed", "absent"]
@@ -138,6 +138,11 @@ class RecordFile:
         append_json_lines(self.path, (record.as_dict() for record in fresh))
         self.records += fresh
         self._size = self._size_now()
+
+    def sync(self) -> None:
+        """Has the system write it to the disk, before anything there counts on its records."""
+        if self.path.exists():
+            sync(self.path)
 
     def _size_now(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0

@@ -233,6 +233,7 @@ class Run:
         """A records file as run.json names it: with the questions that were asked for, where it holds others too."""
         ids = {record.question_id for record in asked}
         more = any(record.question_id not in ids for record in file.records)
+        file.sync()
         path = str(file.path.relative_to(self.directory))
         return {"path": path, "samples": samples, "only": sorted(ids) if more else None, "records": len(asked)}
 
