@@ -73,16 +73,20 @@ def _find(ids: Sequence[int], tag: Sequence[int], start: int) -> int | None:
 
 
 class Chat:
-    """A tokenizer with its way of asking and its think tags. Raises ThinkEditError where it has none of them."""
+    """A tokenizer with its way of asking and its think tags. Raises ThinkEditError where it has none of them.
+
+    `vocabulary` is how many tokens the model knows: ids from there on belong to another one, and are an error.
+    """
 
     def __init__(
         self,
         tokenizer: "PreTrainedTokenizerBase",
         style: PromptStyle = "template",
         think_tags: tuple[str, str] | None = None,
+        vocabulary: int | None = None,
     ) -> None:
         self.tokenizer: Any = tokenizer
-        self.style = style
+        self.style, self.vocabulary = style, vocabulary
         self.think_tags = think_tags or ("<think>", "</think>")
         self.opening, self.closing = (self._tag_ids(tag, named=think_tags is not None) for tag in self.think_tags)
         if style == "raw" and tokenizer.convert_tokens_to_ids(RAW_USER) in (None, tokenizer.unk_token_id):
@@ -98,12 +102,21 @@ class Chat:
     def _tag_ids(self, tag: str, named: bool) -> list[int]:
         single = self.tokenizer.convert_tokens_to_ids(tag)
         if single is not None and single != self.tokenizer.unk_token_id:
-            return [single]
+            return self._known([single])
         ids = self.tokenizer(tag, add_special_tokens=False).input_ids if named else []
         if not ids or self.tokenizer.unk_token_id in ids:
             raise ThinkEditError(
                 f"The tokenizer has no token {tag}: this is no reasoning model, or it writes its thoughts between "
                 "other tags. Name them with --think-tags OPEN CLOSE."
+            )
+        return self._known(ids)
+
+    def _known(self, ids: list[int]) -> list[int]:
+        if self.vocabulary is not None and ids and max(ids) >= self.vocabulary:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise ThinkEditError(
+                f"The tokenizer writes {token} as token {max(ids):,}, but the model has {self.vocabulary:,}: it is not this "
+                "model's. Copy the files of the tokenizer that it was trained with beside the weights."
             )
         return ids
 
@@ -135,7 +148,7 @@ class Chat:
     def _tokenised(self, text: str, **how: Any) -> list[int]:
         if not is_text(text):
             raise ThinkEditError("The text holds half of a surrogate pair, which is no character. Mend its file.")
-        return self.tokenizer(text, **how).input_ids
+        return self._known(self.tokenizer(text, **how).input_ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         if self._decodes_plainly:

@@ -19,7 +19,9 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
     if not any((source.path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise ThinkEditError(f"{source.path} holds no tokenizer (tokenizer.json, tokenizer.model or vocab.json is expected).")
     try:
-        return AutoTokenizer.from_pretrained(str(source.path), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(source.path), local_files_only=True)
+        tokenizer.decode(tokenizer("What is 1 + 1?").input_ids)  # some broken settings show only in use
+        return tokenizer
     except Exception as error:  # every tokenizer library fails in its own way
         raise ThinkEditError(f"The tokenizer of {source.name} cannot be loaded: {error}") from None
 

@@ -200,6 +200,34 @@ class TestConfigs:
             read_generation_config(place)
 
 
+class TestTokenizers:
+    def used(self, base, place, name, data):
+        """All that is asked of a tokenizer, one of whose files holds `data`."""
+        folder = place / "tokenizer"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for path in base.iterdir():
+            if path.suffix != ".safetensors":
+                shutil.copyfile(path, folder / path.name)
+        (folder / name).write_bytes(data)
+        with law():
+            chat = Chat(load_tokenizer(find_model(str(folder), weights=False)))
+            ids = chat.prompt_ids("What is 1 + 1?")
+            chat.decode(ids)
+            chat.thought(ids, ids, at_cap=True)
+
+    @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+    @given(data=st.data())
+    def test_other_content(self, base, place, name, data):
+        value = data.draw(broken_value(json.loads((base / name).read_text())))
+        self.used(base, place, name, json.dumps(value).encode())
+
+    @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+    @given(data=st.data())
+    def test_damaged_files(self, base, place, name, data):
+        self.used(base, place, name, data.draw(broken_bytes((base / name).read_bytes())))
+
+
 class TestRecords:
     @given(st.lists(broken_value(RECORD) | st.just(RECORD), max_size=3))
     def test_records_with_other_content(self, place, values):

@@ -126,6 +126,20 @@ def test_of_several_think_tokens_the_usual_ones_count(model, thinkedit, tmp_path
     assert tags == [{("<think>", "</think>")}, {("<thinking>", "</thinking>")}]
 
 
+def test_a_tokenizer_with_more_tokens_than_the_model_is_noticed(model, thinkedit, tmp_path):
+    """An id beyond the embeddings ends a CPU's run in an index error and a GPU's in an assertion of its driver."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens([f"<x{i}>" for i in range(40)])
+    tokenizer.save_pretrained(model)
+    data = questions(tmp_path / "q.jsonl", "What is 1?")
+    assert thinkedit("generate", "--model", model, "--dataset", data, *SHORT, "--out", tmp_path / "a").code == 0
+    questions(data, "What is <x39>?")
+    done = thinkedit("generate", "--model", model, "--dataset", data, *SHORT, "--out", tmp_path / "b")
+    refused(done, "The tokenizer writes <x39> as token 300, but the model has 272: it is not this model's.")
+    (found,) = [c for c in json.loads(thinkedit("doctor", model, "--json").out)["checks"] if c["name"] == "tokenizer"]
+    assert (found["state"], found["found"][:50]) == ("warning", "29 of its 301 tokens are none of the model's 272: ")
+
+
 # -------------------------------------------------------------------------------------------------------- directions
 
 

@@ -14,6 +14,19 @@ OPENING = re.compile(r"^[<\[(|｜]+(?!/)[^/<>]*(think|thought|reason)[^/<>]*[>\]
 QUESTION = "What is 1 + 1?"
 
 
+def tokens(tokenizer: Any, shape: Shape) -> Iterator[Check]:
+    """Whether the model has all tokens that its tokenizer writes."""
+    ids = tokenizer.get_vocab()
+    beyond = sorted(token for token, number in ids.items() if number >= shape.vocabulary)
+    if beyond:
+        words = (
+            f"{len(beyond):,} of its {len(ids):,} tokens are none of the model's {shape.vocabulary:,}: {', '.join(beyond[:3])}"
+        )
+        yield Check("tokenizer", "warning", words, "Texts with them cannot be asked. Copy the model's own tokenizer.")
+    else:
+        yield Check("tokenizer", "ok", f"{len(ids):,} tokens, all of which the model has")
+
+
 def think_tokens(tokenizer: Any) -> Iterator[Check]:
     """Single tokens that open and close thoughts: none, one pair, or several."""
     pairs = think_pairs(tokenizer.get_vocab())
@@ -41,7 +54,7 @@ def think_pairs(vocabulary: dict[str, int]) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: (pair != THINK_TAGS, pair))
 
 
-def template(tokenizer: Any, tags: tuple[str, str] | None) -> Iterator[Check]:
+def template(tokenizer: Any, tags: tuple[str, str] | None, shape: Shape) -> Iterator[Check]:
     """Renders a plain question, and says whether the prompt opens the thought."""
     if not tokenizer.chat_template:
         raw = tokenizer.convert_tokens_to_ids(RAW_USER) not in (None, tokenizer.unk_token_id)
@@ -52,7 +65,7 @@ def template(tokenizer: Any, tags: tuple[str, str] | None) -> Iterator[Check]:
     if known is None:
         yield Check("chat template", "warning", "there, but without think tokens it cannot be judged")
         return
-    chat = Chat(tokenizer, "template", tags)
+    chat = Chat(tokenizer, "template", tags, shape.vocabulary)
     prompt = chat.prompt_ids(QUESTION)
     status = chat.thought(prompt, [], at_cap=False).status
     if status == "closed":

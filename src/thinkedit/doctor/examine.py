@@ -115,10 +115,11 @@ def _asked(source: ModelSource, shape: Shape, think_tags: tuple[str, str] | None
     except ThinkEditError as error:
         yield failed("tokenizer", error, "Copy the tokenizer's files beside the weights.")
     else:
+        yield from attempt("tokenizer", lambda: asking.tokens(tokenizer, shape), "")
         if think_tags is None:
             yield from attempt("think tokens", lambda: asking.think_tokens(tokenizer), "")
         yield from attempt(
-            "chat template", lambda: asking.template(tokenizer, think_tags), "Use a checkpoint with a sound template."
+            "chat template", lambda: asking.template(tokenizer, think_tags, shape), "Use a checkpoint with a sound template."
         )
     yield from asking.context(shape, defaults_for(name))
     yield from attempt("sampling", lambda: asking.sampling(read_generation_config(source.path)), AGAIN)

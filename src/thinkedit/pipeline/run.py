@@ -124,7 +124,7 @@ class Run:
     @cached_property
     def chat(self) -> Chat:
         style = self.options.prompt or ("raw" if self.options.published_quirks else "template")
-        return Chat(load_tokenizer(self.source), style, self.options.think_tags)
+        return Chat(load_tokenizer(self.source), style, self.options.think_tags, self.shape.vocabulary)
 
     def check_asking(self) -> None:
         """Raises where the model cannot be asked at all, before data is fetched and weights are loaded."""
