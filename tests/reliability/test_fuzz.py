@@ -5,6 +5,7 @@ import io
 import json
 import math
 import shutil
+from contextlib import closing
 
 import foreign
 import numpy as np
@@ -16,6 +17,7 @@ from fuzzing import JSON, NUMBERS, TEXTS, broken_bytes, broken_value, law, write
 from hypothesis import given
 from hypothesis import strategies as st
 from random_models import make_checkpoint
+from servers import faulty
 
 from thinkedit.artifacts import tensor_map
 from thinkedit.artifacts.adapter import Adapter, write_adapter
@@ -26,6 +28,8 @@ from thinkedit.config import read_generation_config, read_shape
 from thinkedit.direction_quality import direction_quality
 from thinkedit.directions import Direction, check_origin, load_direction, split_by_length, thinking_direction
 from thinkedit.edit import make_edit
+from thinkedit.engines.base import Request, Sampling
+from thinkedit.engines.openai import OpenAIEngine
 from thinkedit.files import read_json
 from thinkedit.imports.published import Hints
 from thinkedit.imports.recognise import read_piece
@@ -283,6 +287,53 @@ WHOLE = {
     ".csv": comma_separated(ROWS),
     ".parquet": parquet(ROWS),
 }
+
+
+COMPLETION = {
+    "id": "c", "object": "text_completion", "created": 1, "model": "m",
+    "choices": [{"index": 0, "text": " 7", "finish_reason": "stop", "logprobs": None, "token_ids": [5, 6, 2]}],
+    "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13},
+}  # fmt: skip
+CHAT = COMPLETION | {
+    "object": "chat.completion",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "7", "reasoning": "so"}, "finish_reason": "stop"}],
+}
+MODELS = {"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}]}
+
+
+@pytest.fixture(scope="module")
+def replies():
+    """What a server answers to a path that ends so."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def url(replies):
+    def answer(path, _body):
+        found = next(reply for end, reply in replies.items() if path.endswith(end))
+        return found if isinstance(found, tuple) else (200, found)
+
+    with faulty(answer) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("openai._base_client.BaseClient._calculate_retry_timeout", lambda *_a, **_k: 0.001)
+        patch.setattr("thinkedit.engines.openai.RETRIES", 1)
+        patch.setattr("thinkedit.engines.openai.FIRST_RETRIES", 1)
+        yield url
+
+
+class TestServers:
+    @pytest.mark.parametrize("end", ["/models", "/chat/completions", "/completions"])
+    @given(data=st.data())
+    def test_replies_with_other_content(self, chat, replies, url, end, data):
+        sound = {"/models": MODELS, "/chat/completions": CHAT, "/completions": COMPLETION}
+        replies |= sound
+        if end == "/chat/completions":
+            replies["/completions"] = (404, {})  # it only chats
+        replies[end] = data.draw(broken_value(sound[end]) | broken_bytes(json.dumps(sound[end]).encode()))
+        prompt = tuple(chat.prompt_ids("What is 1?"))
+        with law(), closing(OpenAIEngine(url, chat)) as engine:
+            (done,) = engine.generate([Request(("q", 0), prompt, seed=3, question="What is 1?")], Sampling(5))
+            chat.decode(done.token_ids)
+            chat.thought(prompt, done.token_ids, at_cap=done.finish_reason == "length")
 
 
 class TestTasks:

@@ -75,6 +75,15 @@ def test_sizes_that_lie_are_refused_before_memory_is_asked_for(model, thinkedit,
     refused(thinkedit("generate", "--model", model, "--out", tmp_path / "r", "--dataset", data, *SHORT), words)
 
 
+def test_a_config_that_makes_infinities_is_refused(model, thinkedit, tmp_path):
+    """Attention on a CPU hides them from a short probe; they end in an index error while sampling."""
+    path = model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rope_parameters": {"rope_type": "default", "rope_theta": 0}}))
+    data = questions(tmp_path / "q.jsonl", "What is 1?")
+    words = f"The config of {model} makes infinities or NaN in model.rotary_emb.inv_freq: a number in it is broken."
+    refused(thinkedit("generate", "--model", model, "--out", tmp_path / "r", "--dataset", data, *SHORT), words)
+
+
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
 def test_weights_that_are_no_numbers_are_refused(model, thinkedit, tmp_path, number):
     weights = load_file(model / "model.safetensors")

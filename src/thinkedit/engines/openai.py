@@ -24,6 +24,9 @@ HELLO = "What is 1 + 1?"
 SECONDS = 3600.0  # for one answer
 # What vLLM and SGLang understand and others ignore or refuse: all of the text, tokenized as it stands, with its ids.
 EXACT = {"skip_special_tokens": False, "spaces_between_special_tokens": False, "add_special_tokens": False}
+MOST_TOKENS = 1 << 31  # more than any model has; what is beyond is no token id
+# The client takes any body for an answer, however deep: what is wrong with it shows where it is read.
+BODY_ERRORS = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
 ADDRESS = " Is the address right (it mostly ends in /v1)?"
 NO_STEERING = (
     "An OpenAI-compatible server cannot be steered from outside. Use --engine vllm (or transformers), or write a steered "
@@ -145,7 +148,10 @@ class OpenAIEngine:
                 text = choice.text if self.continues else self._written(request, choice.message, choice.finish_reason)
                 ids = self.chat.encode(text or "")
             reason: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
-            return Completion(request.key, [int(token) for token in ids], reason)
+            ids = [int(token) for token in ids]
+            if min(ids, default=0) < 0 or max(ids, default=0) >= (self.chat.vocabulary or MOST_TOKENS):
+                raise ValueError("token ids that the model does not have")
+            return Completion(request.key, ids, reason)
 
     async def _ask(self, prompt_ids: Sequence[int], question: str | None, extra: dict[str, Any], **settings: Any) -> Any:
         """What the server makes of a prompt, or of a question where it only chats."""
@@ -226,7 +232,9 @@ class OpenAIEngine:
             return made
 
     def _compare_counts(self, made: Any, prompt: list[int]) -> None:
-        counted = made.usage.prompt_tokens if made.usage else len(prompt)
+        counted = getattr(made.usage, "prompt_tokens", None)
+        if not isinstance(counted, int):
+            return  # it does not say
         bos = self.chat.tokenizer.bos_token_id
         if counted == len(prompt) + 1 and bos is not None and prompt[0] == bos:
             self._drop_bos = True  # the server adds its own
@@ -250,7 +258,7 @@ class OpenAIEngine:
             if isinstance(error, kept):
                 raise
             raise self._failed(error) from None
-        except (AttributeError, LookupError, TypeError, ValueError) as error:  # the client takes any body for an answer
+        except BODY_ERRORS as error:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> ThinkEditError:
