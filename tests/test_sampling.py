@@ -8,6 +8,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from thinkedit.engines.base import Sampling, request_seed
 from thinkedit.engines.sampling import _truncate, sample, uniform
+from thinkedit.errors import ThinkEditError
 
 
 def test_the_generator_is_splitmix64():
@@ -61,6 +62,19 @@ def test_repetition_penalty_is_that_of_transformers():
     seen = torch.zeros(3, 50, dtype=torch.bool).scatter(1, prompt, True)
     zeros = torch.zeros(3, dtype=torch.long)
     assert torch.equal(sample(logits, zeros, zeros, Sampling(1, 0.0, repetition_penalty=1.3), seen), wanted)
+
+
+@pytest.mark.parametrize("place", [0, 7, 31])
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+@pytest.mark.parametrize("sampling", [Sampling(1, 0.0), Sampling(1, 0.7), Sampling(1, 0.7, 1.0), Sampling(1, 0.7, 0.9, 5)])
+def test_no_token_is_made_of_logits_that_are_no_numbers(place, number, sampling):
+    logits, seeds = torch.randn(3, 32, generator=torch.Generator().manual_seed(0)), torch.arange(3)
+    masked = logits.clone()
+    masked[:, 3] = -torch.inf  # a token that is ruled out
+    assert not (sample(masked, seeds, seeds, sampling) == 3).any()
+    logits[1, place] = number
+    with pytest.raises(ThinkEditError, match="infinities or NaN instead of a next token"):
+        sample(logits, seeds, seeds, sampling)
 
 
 @pytest.mark.parametrize("change", [{"run_seed": 1}, {"task": "b"}, {"question_id": "x"}, {"sample": 1}])

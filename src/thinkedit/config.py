@@ -81,11 +81,11 @@ def read_generation_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ThinkEditError(f"{file} is no JSON object.")
     for name in ("temperature", "top_p", "top_k", "repetition_penalty"):
-        if config.get(name) is not None and type(config[name]) not in (int, float):
-            raise ThinkEditError(f"{file}: {name} is {str(config[name])[:40]!r}, expected a number.")
+        value = config.get(name)
+        if value is not None and not (type(value) in (int, float) and abs(value) < 1e9):
+            raise ThinkEditError(f"{file}: {name} is {str(value)[:40]!r}, expected a number.")
     ends = config.get("eos_token_id")
-    if not all(
-        type(end) is int and 0 <= end < LARGEST["vocabulary"] for end in (ends if isinstance(ends, list) else [ends or 0])
-    ):
+    listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(type(end) is int and 0 <= end < LARGEST["vocabulary"] for end in listed):
         raise ThinkEditError(f"{file}: eos_token_id is {str(ends)[:40]!r}, expected a token id or a list of them.")
     return config

@@ -149,6 +149,36 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_noticed(model, thinkedit
     assert (found["state"], found["found"][:50]) == ("warning", "29 of its 301 tokens are none of the model's 272: ")
 
 
+# ----------------------------------------------------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("steer", "--direction-weight", 0.1),
+        ("generate", "--temperature"),
+        ("generate", "--repetition-penalty"),
+        ("extract", "--short-quantile"),
+        ("edit", "--strength"),
+        ("export", "--steer"),
+        ("evaluate", "--strength"),
+        ("regrade", "--timeout"),
+    ],
+)
+def test_what_is_no_number_is_refused_before_anything_is_done(thinkedit, tmp_path, command, number):
+    done = thinkedit(*command, number, "--out", tmp_path / "run")
+    option = next(word for word in command if str(word).startswith("--"))
+    refused(done, f"{option} {number} makes no sense: a finite number is expected.", code=2)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("temperature", [-1, 1e-300])
+def test_temperatures_that_mean_nothing_are_refused(thinkedit, tmp_path, temperature):
+    done = thinkedit("generate", "--temperature", temperature, "--limit", 1, "--out", tmp_path / "run")
+    refused(done, "Expected: temperature 0 (greedy) or at least 1e-05", code=2)
+
+
 # -------------------------------------------------------------------------------------------------------- directions
 
 
@@ -169,6 +199,13 @@ def whole_run(tmp_path_factory):
         evaluate(run, limit=2, samples=1, max_tokens=8, placebos=0)
     analyze_directory(place / "run")
     return place / "run"
+
+
+@pytest.mark.parametrize("temperature", [0, 0.6])
+def test_a_direction_that_is_added_far_too_strongly_makes_no_answers(whole_run, thinkedit, tmp_path, temperature):
+    run = shutil.copytree(whole_run, tmp_path / "run")
+    done = thinkedit("steer", "--direction-weight", 1e30, "--temperature", temperature, *SHORT, "--out", run)
+    refused(done, "infinities or NaN instead of a next token")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import importlib
 import inspect
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ import typer
 
 from thinkedit.cli.options import option
 from thinkedit.cli.overview import modules
-from thinkedit.errors import Interrupted
+from thinkedit.errors import Interrupted, UsageError
 from thinkedit.plain_text import redacted
 
 MODEL = "Model"
@@ -176,6 +177,14 @@ def standalone(name: str, *examples: str) -> Callable[[Callable[..., None]], Cal
     return register
 
 
+def _check_finite(given: Mapping[str, Any]) -> None:
+    """The parser takes nan and inf for numbers; none of our options means anything with them."""
+    for name, value in given.items():
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, float) and not isfinite(number):
+                raise UsageError(f"--{name.replace('_', '-')} {number} makes no sense: a finite number is expected.")
+
+
 def _register(
     name: str,
     call: Callable[..., None],
@@ -185,6 +194,7 @@ def _register(
 ) -> None:
     @functools.wraps(function)
     def guarded(**given: Any) -> None:
+        _check_finite(given)
         try:
             call(**given)
         except KeyboardInterrupt:  # the parser would end the program without a word

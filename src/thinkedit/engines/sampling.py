@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from thinkedit.engines.base import Sampling
+from thinkedit.errors import ThinkEditError
 
 
 def uniform(seeds: Tensor, positions: Tensor) -> Tensor:
@@ -24,20 +25,32 @@ def sample(logits: Tensor, seeds: Tensor, positions: Tensor, sampling: Sampling,
     """One token a row from `logits` [rows, vocabulary]; `seen` marks the tokens that the repetition penalty counts.
 
     The token is drawn by inverting the cumulative distribution in order of token id, which floating-point noise in
-    the logits moves only when the draw falls on the very edge between two tokens.
+    the logits moves only when the draw falls on the very edge between two tokens. Raises ThinkEditError for logits
+    among which are NaN, or that are infinite where the next token should be.
     """
     logits = logits.float()
     if seen is not None:
         penalty = sampling.repetition_penalty
         logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
     if sampling.temperature == 0:
-        return logits.argmax(-1)
+        largest, tokens = logits.max(-1)
+        _check_finite(largest)
+        return tokens
     probabilities = torch.softmax(logits / sampling.temperature, -1)
+    _check_finite(probabilities[:, 0])  # of a row with one such logit, all are NaN
     probabilities = _truncate(probabilities, sampling.top_k, sampling.top_p)
     cumulative = probabilities.double().cumsum(-1)
     draw = uniform(seeds, positions)[:, None] * cumulative[:, -1:]
     # Where rounding puts the draw past the end, the last token that has any probability is taken.
     return torch.searchsorted(cumulative, draw, right=True).squeeze(-1).clamp_max(_last_positive(probabilities))
+
+
+def _check_finite(of_each_row: Tensor) -> None:
+    if not of_each_row.isfinite().all():
+        raise ThinkEditError(
+            "The model computed infinities or NaN instead of a next token: its numbers do not fit the format they are "
+            "computed in, or a direction was added far too strongly. A smaller alpha or --dtype float32 helps."
+        )
 
 
 def _last_positive(probabilities: Tensor) -> Tensor:

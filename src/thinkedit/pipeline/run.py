@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from thinkedit.engines.base import Ability, Engine, Fleet, Sampling
     from thinkedit.generation import Responder
     from thinkedit.grading import Grader
+
+
+LEAST_TEMPERATURE = 1e-5  # below it vLLM samples greedily, and logits over it leave the float32 range
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class Run:
 
     @cached_property
     def machine(self) -> Machine:
-        made = Machine(self.options.machine, self.source, self.shape, lambda: self.chat, self._end_ids, self.progress.say)
+        made = Machine(self.options.machine, self.source, self.shape, lambda: self.chat, self.end_ids, self.progress.say)
         self._exit.callback(made.close)
         return made
 
@@ -150,7 +154,7 @@ class Run:
     def _generation_config(self) -> dict[str, Any]:
         return read_generation_config(self.source.path)
 
-    def _end_ids(self) -> list[int]:
+    def end_ids(self) -> list[int]:
         named = self._generation_config.get("eos_token_id")
         listed = named if isinstance(named, list) else [named] if named is not None else []
         return [*listed, *self.chat.end_ids]
@@ -170,10 +174,12 @@ class Run:
             top_k=int(choose("top_k", 0)),
             repetition_penalty=choose("repetition_penalty", 1.0),
         )
-        if chosen.temperature < 0 or not 0 < chosen.top_p <= 1 or chosen.top_k < 0 or chosen.repetition_penalty <= 0:
+        sound = chosen.temperature == 0 or LEAST_TEMPERATURE <= chosen.temperature < inf
+        if not (sound and 0 < chosen.top_p <= 1 and chosen.top_k >= 0 and 0 < chosen.repetition_penalty < inf):
             raise UsageError(
-                f"This sampling makes no sense: {chosen}. Expected: temperature >= 0, 0 < top-p <= 1, top-k >= 0, "
-                "repetition penalty > 0."
+                f"Temperature {chosen.temperature}, top-p {chosen.top_p}, top-k {chosen.top_k} and repetition penalty "
+                f"{chosen.repetition_penalty} make no sense together. Expected: temperature 0 (greedy) or at least "
+                f"{LEAST_TEMPERATURE}, 0 < top-p <= 1, top-k >= 0, repetition penalty > 0, all of them finite."
             )
         if max_tokens < 1:
             raise UsageError(f"The cap must be at least one token, not {max_tokens}.")
