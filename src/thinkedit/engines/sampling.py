@@ -1,5 +1,7 @@
 """Sampling in which each row has its own random stream, so that a completion depends on its own request alone."""
 
+from math import isfinite
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,7 +48,7 @@ def sample(logits: Tensor, seeds: Tensor, positions: Tensor, sampling: Sampling,
 
 
 def _check_finite(of_each_row: Tensor) -> None:
-    if not of_each_row.isfinite().all():
+    if not isfinite(of_each_row.sum()):  # one operation instead of two: it counts for small models
         raise ThinkEditError(
             "The model computed infinities or NaN instead of a next token: its numbers do not fit the format they are "
             "computed in, or a direction was added far too strongly. A smaller alpha or --dtype float32 helps."
