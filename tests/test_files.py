@@ -173,6 +173,16 @@ def test_any_bytes_as_safetensors_are_read_or_refused(tmp_path_factory, data):
         tensor_map.open_arrays(path)
 
 
+@pytest.mark.parametrize("header", [{"\ud800": {}}, {"__metadata__": {"a": "\udc00"}}, {"__metadata__": {"\ud800": "a"}}])
+def test_half_characters_in_a_header_are_refused(tmp_path, header):
+    """They could be neither hashed nor shown."""
+    path = tmp_path / "x.safetensors"
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(ThinkEditError, match="holds half a character"):
+        tensor_map.read_header(path)
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     arrays=st.dictionaries(st.text(st.characters(codec="ascii"), min_size=1), npst.arrays(np.float32, npst.array_shapes())),

@@ -5,6 +5,7 @@ import math
 import os
 import struct
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinkedit.errors import ThinkEditError
+from thinkedit.plain_text import is_text
 
 DTYPES: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I32": np.int32, "U8": np.uint8}
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "BOOL": 8}
@@ -76,6 +78,10 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
     metadata = header.get("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ThinkEditError(f"{path} is no safetensors file: its metadata are no texts.")
+    if not all(map(is_text, chain(header, metadata, metadata.values()))):
+        raise ThinkEditError(
+            f"{path} is no safetensors file: its header holds half of a surrogate pair, which is no character."
+        )
     begin, end = 8 + length, 0
     spans = []
     for name, entry in header.items():
