@@ -179,7 +179,7 @@ def test_half_characters_in_a_header_are_refused(tmp_path, header):
     path = tmp_path / "x.safetensors"
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text)
-    with pytest.raises(ThinkEditError, match="holds half a character"):
+    with pytest.raises(ThinkEditError, match="holds half of a surrogate pair"):
         tensor_map.read_header(path)
 
 
