@@ -1,12 +1,11 @@
 """What a model's config.json and generation_config.json say: its sizes, and how it likes to be sampled."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from thinkedit.errors import ThinkEditError
-from thinkedit.files import read_json
+from thinkedit.files import read_object
 
 # Sizes beyond these are not believed: they would only ask for more memory than there is.
 LARGEST = {
@@ -38,13 +37,7 @@ class Shape:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ThinkEditError(f"{path / 'config.json'} cannot be read: {error}") from None
-    if not isinstance(config, dict):
-        raise ThinkEditError(f"{path / 'config.json'} is no JSON object.")
-    return config
+    return read_object(path / "config.json")
 
 
 def read_shape(path: Path) -> Shape:
@@ -77,9 +70,7 @@ def read_generation_config(path: Path) -> dict[str, Any]:
     file = path / "generation_config.json"
     if not file.is_file():
         return {}
-    config = read_json(file)
-    if not isinstance(config, dict):
-        raise ThinkEditError(f"{file} is no JSON object.")
+    config = read_object(file)
     for name in ("temperature", "top_p", "top_k", "repetition_penalty"):
         value = config.get(name)
         if value is not None and not (type(value) in (int, float) and abs(value) < 1e9):

@@ -110,10 +110,14 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def as_json(value: Any) -> bytes:
+    """As people read it; half a surrogate pair, which UTF-8 does not have, as JSON's escape."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+
+
 def write_json(path: Path, value: Any) -> None:
     with whole_file(path) as temporary:
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a surrogate pair as JSON's escape
+        temporary.write_bytes(as_json(value))
 
 
 def read_json(path: Path) -> Any:
@@ -123,6 +127,13 @@ def read_json(path: Path) -> Any:
         raise ThinkEditError(f"{path} does not exist.") from None
     except (ValueError, OSError, RecursionError) as error:
         raise ThinkEditError(f"{path} cannot be read as JSON: {error}") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ThinkEditError(f"{path} is no JSON object; it holds {type(value).__name__} instead.")
+    return value
 
 
 def append_json_lines(path: Path, values: Iterable[dict]) -> None:

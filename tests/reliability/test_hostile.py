@@ -12,11 +12,14 @@ from random_models import OPENED_TEMPLATE, byte_tokenizer
 from safetensors.torch import load_file, save_file
 
 from thinkedit import template_trial
+from thinkedit.artifacts.hub import plan_push
+from thinkedit.artifacts.verify import compare
 from thinkedit.directions import load_direction
 from thinkedit.engines.base import Control
 from thinkedit.errors import ThinkEditError
 from thinkedit.files import LONGEST_LINE, read_json, read_json_lines
 from thinkedit.pipeline.analyze import analyze_directory
+from thinkedit.pipeline.card import refresh_card
 from thinkedit.pipeline.documents import read_manifest
 from thinkedit.pipeline.edit import build_edit, current_edit
 from thinkedit.pipeline.gather import gather
@@ -26,6 +29,7 @@ from thinkedit.pipeline.steer import find_direction
 from thinkedit.records import Record, read_records
 from thinkedit.report.summary import summarise
 from thinkedit.report.table import Table, to_rich
+from thinkedit.tiny import MODEL_DIR
 
 SHORT = ("--limit", 2, "--max-tokens", 4)
 CONTROLS: tuple[Control, ...] = ("attn", "mlp")
@@ -195,6 +199,7 @@ def whole_run(tmp_path_factory):
     with Run("tiny", place / "run") as run:
         extract(run, place / "responses.json")
         rank(run)
+        edit_heads(run, n_heads=1, adapter=True)
         edit_heads(run, n_heads=1)
         evaluate(run, limit=2, samples=1, max_tokens=8, placebos=0)
     analyze_directory(place / "run")
@@ -394,6 +399,27 @@ def test_arrays_that_are_damaged(whole_run, spoiled, name, data):
     begin = 8 + int.from_bytes(whole[:8], "little")
     (spoiled / name).write_bytes(data.draw(broken_bytes(whole[:begin])) + whole[begin:])
     for step in use(spoiled):
+        with law():
+            step()
+
+
+@pytest.mark.parametrize("product", ["edited", "adapter"])
+@given(data=st.data())
+@settings(max_examples=max(10, settings().max_examples // 3))
+def test_edited_models_with_other_content(whole_run, spoiled, product, data):
+    """What is verified, pushed and given a card may come from anywhere."""
+    shutil.rmtree(spoiled)
+    place = shutil.copytree(whole_run, spoiled) / product
+    path = data.draw(st.sampled_from(sorted(path for path in place.iterdir() if path.suffix != ".safetensors")))
+    if path.suffix == ".json" and data.draw(st.booleans()):
+        write_json(path, data.draw(broken_value(read_json(path))))
+    else:
+        path.write_bytes(data.draw(broken_bytes(path.read_bytes())))
+    for step in (
+        lambda: compare(MODEL_DIR, place),
+        lambda: plan_push(place, "me/model", private=True),
+        lambda: refresh_card(place),
+    ):
         with law():
             step()
 

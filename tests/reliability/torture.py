@@ -174,8 +174,9 @@ def tear(place: Path, before: dict[Path, bytes], generator: random.Random) -> No
 
 
 def whole_lines(place: Path) -> dict[Path, bytes]:
-    """What is kept of each records file, but for a torn last line."""
-    found = {path.relative_to(place): path.read_bytes() for path in (place / "run").glob("*/*.jsonl")}
+    """What is kept of each records file, but for a torn last line. A file that has not taken its name yet is none."""
+    paths = [path for path in (place / "run").glob("*/*.jsonl") if not path.name.startswith(".")]
+    found = {path.relative_to(place): path.read_bytes() for path in paths}
     return {path: data[: data.rfind(b"\n") + 1] for path, data in found.items()}
 
 

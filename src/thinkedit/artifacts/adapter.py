@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from thinkedit.edit import Edit
 from thinkedit.errors import ThinkEditError
-from thinkedit.files import read_json, write_json
+from thinkedit.files import read_object, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,8 +80,8 @@ class Adapter:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        config = read_json(directory / ADAPTER_CONFIG)
-        if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        config = read_object(directory / ADAPTER_CONFIG)
+        if config.get("peft_type") != "LORA":
             raise ThinkEditError(f"{directory / ADAPTER_CONFIG} describes no LoRA adapter.")
         if not (directory / ADAPTER_WEIGHTS).is_file():
             raise ThinkEditError(f"{directory} holds no {ADAPTER_WEIGHTS}, the only format that is read (it cannot run code).")

@@ -6,7 +6,6 @@ is numpy's: torch takes longer to load than a small model to copy.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from thinkedit.artifacts.tensor_map import read_header
 from thinkedit.config import read_config, read_shape
 from thinkedit.edit import Edit, edit_record, share_left
 from thinkedit.errors import ThinkEditError
-from thinkedit.files import content_hash
+from thinkedit.files import as_json, content_hash, read_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,10 +88,10 @@ class Checkpoint:
         if not index.is_file():
             return {}
         try:
-            named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            named = read_object(index)["weight_map"]
             strings = all(isinstance(text, str) for pair in named.items() for text in pair)
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-            raise ThinkEditError(f"{index} cannot be read: {error!r}") from None
+        except (KeyError, AttributeError, TypeError):
+            named, strings = {}, False
         if not strings or not named:
             raise ThinkEditError(f"{index} cannot be read: weight_map must give the name of a file for each tensor.")
         for name in sorted(set(named.values())):
@@ -275,10 +274,6 @@ def tensor_bytes(tensor: "Tensor") -> Any:
     import torch
 
     return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
-def as_json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def config_fingerprint(directory: Path) -> str:

@@ -1,10 +1,11 @@
 """What differs between two models beside their weights."""
 
-import json
 from pathlib import Path
 
 from thinkedit.artifacts.checkpoint import CARD, IDENTITY_FILES, INDEX, MARK
 from thinkedit.artifacts.copying import TEMPLATES, WEIGHTS
+from thinkedit.errors import ThinkEditError
+from thinkedit.files import read_object
 
 OURS = {CARD, MARK, "reproduce.json", ".gitattributes"}
 # Fields of config.json that say who wrote it and not what the model is.
@@ -39,8 +40,8 @@ def _same_file(one: Path, two: Path) -> bool:
     if one.name != "config.json":
         return False
     try:
-        values = [json.loads(path.read_text(encoding="utf-8")) for path in (one, two)]
-    except ValueError:
+        values = [read_object(path) for path in (one, two)]
+    except ThinkEditError:
         return False
-    plain = [{key: value for key, value in v.items() if key not in UNIMPORTANT} for v in values if isinstance(v, dict)]
-    return len(plain) == 2 and plain[0] == plain[1]
+    plain = [{key: value for key, value in v.items() if key not in UNIMPORTANT} for v in values]
+    return plain[0] == plain[1]

@@ -9,7 +9,7 @@ from thinkedit.artifacts.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from thinkedit.artifacts.checkpoint import CARD, MARKS
 from thinkedit.artifacts.copying import TEMPLATES
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.files import read_json
+from thinkedit.files import read_object
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # What a model consists of. Records of a run (.jsonl), its manifest and its activations are never among it.
@@ -79,7 +79,7 @@ def _warnings(directory: Path, adapter: bool) -> list[str]:
     warnings = []
     if not (directory / CARD).is_file():
         warnings.append(f"there is no {CARD}, so the repository will have no card")
-    base = str(read_json(directory / ADAPTER_CONFIG).get("base_model_name_or_path", "")) if adapter else ""
+    base = str(read_object(directory / ADAPTER_CONFIG).get("base_model_name_or_path", "")) if adapter else ""
     if adapter and not REPOSITORY.fullmatch(base):
         warnings.append(f"{ADAPTER_CONFIG} names the base as {base}, which nobody else has; write its hub id there")
     return warnings

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thinkedit.artifacts.card import steered_card
-from thinkedit.artifacts.checkpoint import CARD, FLOATS, INDEX, MARKS, Checkpoint, as_json, check_target, tensor_bytes
+from thinkedit.artifacts.checkpoint import CARD, FLOATS, INDEX, MARKS, Checkpoint, check_target, tensor_bytes
 from thinkedit.artifacts.copying import CONFIG, ModelCopy, Range, model_files
 from thinkedit.artifacts.steered_tokenizer import tokenizer_files
 from thinkedit.config import Shape, read_config, read_shape
 from thinkedit.errors import ThinkEditError, UsageError
+from thinkedit.files import as_json
 from thinkedit.models import ModelSource
 
 if TYPE_CHECKING:

@@ -5,13 +5,14 @@ whatever tokenizer.json says. So what it gives for the base under the new type i
 differs.
 """
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from thinkedit.config import read_config
 from thinkedit.errors import ThinkEditError
+from thinkedit.files import as_json, read_object
 from thinkedit.loading import load_tokenizer
 from thinkedit.models import ModelSource
 
@@ -34,13 +35,13 @@ def tokenizer_files(source: ModelSource, model_type: str = "llama") -> dict[str,
     """
     base = load_tokenizer(source)
     settings_file = source.path / CONFIG_FILE
-    settings = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.is_file() else {}
+    settings = read_object(settings_file) if settings_file.is_file() else {}
     plain = {**settings, "tokenizer_class": "PreTrainedTokenizerFast"}
     plain.pop("auto_map", None)
-    candidates: list[dict[str, bytes]] = [{}, {CONFIG_FILE: _json(plain)}]
+    candidates: list[dict[str, bytes]] = [{}, {CONFIG_FILE: as_json(plain)}]
     backend = getattr(base, "backend_tokenizer", None)
     if backend is not None:
-        candidates.append({CONFIG_FILE: _json(plain), FILE: backend.to_str(pretty=True).encode()})
+        candidates.append({CONFIG_FILE: as_json(plain), FILE: backend.to_str(pretty=True).encode()})
     for files in candidates:
         if same_ids(base, _loaded(source, files, model_type)):
             return files
@@ -71,14 +72,10 @@ def _loaded(source: ModelSource, files: dict[str, bytes], model_type: str) -> An
                 shutil.copyfile(path, directory / path.name)
         for file, content in files.items():
             (directory / file).write_bytes(content)
-        config = json.loads((source.path / "config.json").read_text(encoding="utf-8"))
+        config = read_config(source.path)
         kind = {"model_type": model_type, "architectures": ["LlamaForCausalLM"]}
-        (directory / "config.json").write_bytes(_json({**config, **kind}))
+        (directory / "config.json").write_bytes(as_json({**config, **kind}))
         try:
             return load_tokenizer(ModelSource(source.name, directory))
         except ThinkEditError:
             return None
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

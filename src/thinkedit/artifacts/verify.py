@@ -4,10 +4,8 @@ Both are read as bytes in chunks; only an o_proj that differs is read as a matri
 columns that changed; changes.py decides on numbers whether their change is an edit.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +17,7 @@ from thinkedit.artifacts.comparison import Comparison, OtherChange
 from thinkedit.artifacts.file_changes import file_changes
 from thinkedit.config import Shape, read_config, read_shape
 from thinkedit.errors import ThinkEditError
+from thinkedit.files import read_object
 from thinkedit.progress import Progress, Silent
 
 CHUNK = 8 << 20  # bytes of a tensor compared at once
@@ -186,9 +185,8 @@ def _compare_claim(result: Comparison, other: Path) -> None:
     if not (other / MARK).is_file() or result.incomparable:
         return
     try:
-        claim: Mapping[str, Any] = json.loads((other / MARK).read_text(encoding="utf-8"))
-        heads = {(int(layer), int(head)) for layer, head in claim["heads"]}
-    except (ValueError, KeyError, TypeError):
+        heads = {(int(layer), int(head)) for layer, head in read_object(other / MARK)["heads"]}
+    except (ThinkEditError, ValueError, KeyError, TypeError, OverflowError):
         result.notes.append(f"{MARK} cannot be read")
         return
     found = {(head.layer, head.head) for head in result.heads}

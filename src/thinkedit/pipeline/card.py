@@ -5,7 +5,7 @@ from typing import Any
 
 from thinkedit.artifacts.card import figures_table, with_figures, without_paths
 from thinkedit.artifacts.checkpoint import CARD, MARK
-from thinkedit.files import read_json, whole_file, write_json
+from thinkedit.files import read_object, whole_file, write_json
 from thinkedit.pipeline.documents import MANIFEST, as_written, read_manifest
 from thinkedit.pipeline.edit import OUTPUTS, REPRODUCE, edit_summary
 
@@ -21,7 +21,7 @@ def refresh_card(directory: Path) -> bool:
     run_file, mark, card = directory.resolve().parent / MANIFEST, directory / MARK, directory / CARD
     if not (run_file.is_file() and mark.is_file() and card.is_file()):
         return False
-    run, record = read_manifest(run_file.parent), read_json(mark)
+    run, record = read_manifest(run_file.parent), read_object(mark)
     with as_written(mark):
         return _refreshed(directory, run, record)
 
@@ -42,5 +42,5 @@ def _refreshed(directory: Path, run: dict[str, Any], record: dict[str, Any]) -> 
         temporary.write_text(text, encoding="utf-8")
     if (directory / REPRODUCE).is_file():
         commands = [without_paths(command) for command in run.get("commands", [])]
-        write_json(directory / REPRODUCE, {**read_json(directory / REPRODUCE), "commands": commands})
+        write_json(directory / REPRODUCE, {**read_object(directory / REPRODUCE), "commands": commands})
     return True

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from thinkedit.errors import ThinkEditError
-from thinkedit.files import read_json
+from thinkedit.files import read_object
 
 MANIFEST = "run.json"
 # What other steps take from the entry of a step.
@@ -33,7 +33,7 @@ def as_written(path: Path) -> Iterator[None]:
 def read_manifest(directory: Path) -> dict[str, Any]:
     """`run.json` of a run or an import, with all that the steps rely on. Raises ThinkEditError for anything else."""
     path = directory / MANIFEST
-    value = read_json(path)
+    value = read_object(path)
     with as_written(path):
         _expect(isinstance(value["model"], str) and value["model"] != "", "model")
         _expect(value.get("fingerprint") is None or isinstance(value["fingerprint"], str), "fingerprint")

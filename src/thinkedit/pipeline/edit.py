@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from thinkedit.artifacts.adapter import write_adapter
 from thinkedit.artifacts.card import base_name, figures_table, hub_id, model_card, reproduce_record
-from thinkedit.artifacts.checkpoint import CARD, MARK, EditedModel, as_json, check_target
+from thinkedit.artifacts.checkpoint import CARD, MARK, EditedModel, check_target
 from thinkedit.direction_quality import warning
 from thinkedit.directions import check_origin, read_stored
 from thinkedit.edit import Edit, edit_record, make_edit
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.files import array_hash, content_hash, read_json, whole_directory, write_json
+from thinkedit.files import array_hash, as_json, content_hash, read_json, read_object, whole_directory, write_json
 from thinkedit.heads import chosen_heads
 from thinkedit.models import default_heads
 from thinkedit.named_heads import Head, check_heads, published_heads
@@ -191,7 +191,7 @@ def edit_summary(directory: Path, heads: Sequence[Head], strengths: set[float]) 
     path = directory / "summary.json"
     if not path.is_file():
         return None
-    summary = read_json(path)
+    summary = read_object(path)
     measured = {(int(layer), int(head)) for layer, head in (summary.get("heads") or {}).get("edited", [])}
     same = measured == set(heads) and strengths == {(summary.get("edit") or {}).get("strength")}
     return summary if same else None
@@ -201,7 +201,7 @@ def current_edit(run: Run) -> Edit:
     """The edit that `edit.json` of this run describes. Raises where its direction is no longer what it was."""
     entry = run.manifest.needs("edit")
     path = run.directory / "edit.json"
-    value = read_json(path)
+    value = read_object(path)
     with as_written(path):
         heads, strength = [(int(layer), int(head)) for layer, head in value["heads"]], float(value["strength"])
     made = build_edit(run, heads, None, strength, edit_direction(run))

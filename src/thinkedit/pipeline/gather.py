@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinkedit.errors import ThinkEditError
-from thinkedit.files import read_json
+from thinkedit.files import read_json, read_object
 from thinkedit.metrics import published_lengths
 from thinkedit.models import TINY
 from thinkedit.pipeline.documents import as_written, read_manifest
@@ -61,7 +61,7 @@ def _gathered(directory: Path, manifest: dict[str, Any], quirks: bool) -> Eviden
             return []
         return read_entries(directory, [entry["file"]] if "file" in entry else entry["files"].values())
 
-    edit = read_json(directory / "edit.json") if "edit" in steps else None
+    edit = read_object(directory / "edit.json") if "edit" in steps else None
     return Evidence(
         model=manifest["model"],
         settings=_settings(manifest),
