@@ -118,7 +118,17 @@ def test_a_server_that_stays_away_is_named_in_one_message(chat, quick):
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>hello</html>", b'{"choices": nope', b"\x00\xff", [1, 2], {}, {"choices": []}, {"choices": [{"text": 5}]}]
+    "body",
+    [
+        b"<html>hello</html>",
+        b'{"choices": nope',
+        b'{"choices": ' + b"[" * 100_000,
+        b"\x00\xff",
+        [1, 2],
+        {},
+        {"choices": []},
+        {"choices": [{"text": 5}]},
+    ],
 )
 def test_what_is_no_answer_is_named_in_one_message(chat, quick, body):
     """At the first contact, and where the server went wrong later."""

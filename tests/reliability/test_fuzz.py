@@ -331,7 +331,9 @@ class TestServers:
         replies |= sound
         if end == "/chat/completions":
             replies["/completions"] = (404, {})  # it only chats
-        replies[end] = data.draw(broken_value(sound[end]) | broken_bytes(json.dumps(sound[end]).encode()))
+        # Very deep ones are in test_openai.py: among thousands, one ends in pytest's own handling of exceptions.
+        damaged = broken_bytes(json.dumps(sound[end]).encode()).filter(lambda reply: b"[" * 100 not in reply)
+        replies[end] = data.draw(broken_value(sound[end]) | damaged)
         prompt = tuple(chat.prompt_ids("What is 1?"))
         with law(), closing(OpenAIEngine(url, chat)) as engine:
             (done,) = engine.generate([Request(("q", 0), prompt, seed=3, question="What is 1?")], Sampling(5))
