@@ -398,6 +398,15 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("gold", ["9" * 5000, "0." + "3" * 5000, "1/" + "7" * 5000, "-" + "9" * 4298 + "/2"])
+def test_golds_of_more_digits_than_python_reads_are_graded(grader, gold):
+    """They come from data; an answer as long is refused before it is looked at."""
+    items = [(boxed("3"), gold, form, ()) for form in ("number", "expression")]
+    items += [(boxed(answer), gold, "choice", ("a", "b")) for answer in ("A", "9" * 1999)]
+    assert not any(verdict.correct for verdict in grader.grade(items))
+    assert plain_number(gold) is None
+
+
 def test_hostile_answers_are_graded_in_time_and_leave_their_neighbours_alone():
     items = []
     start = processor_seconds()

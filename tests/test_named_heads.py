@@ -46,6 +46,8 @@ def test_other_models_are_told_which_have_one(tmp_path, thinkedit):
 def test_every_way_of_writing_heads(tmp_path):
     wanted = [(21, 2), (17, 7)]
     assert parse_heads("21:2,17:7") == parse_heads("21:2 17:7") == wanted
+    many = [(layer, head) for layer in range(40) for head in range(40)]  # more letters than the name of a file may have
+    assert parse_heads(",".join(f"{layer}:{head}" for layer, head in many)) == many
     for value in ([[21, 2], [17, 7]], [{"layer": 21, "head": 2}, {"layer": 17, "head": 7}], {"heads": [[21, 2], [17, 7]]}):
         (tmp_path / "h.json").write_text(json.dumps(value))
         assert parse_heads(str(tmp_path / "h.json")) == wanted

@@ -386,6 +386,8 @@ def test_questions_are_chosen_by_count_or_by_id(tmp_path):
         chosen = load_questions("tiny", limit=parse_selection(text))
         assert [question.id for question in chosen] == ["tiny/test/0", "tiny/test/2"]
     assert [question.id for question in load_questions("tiny", limit=parse_selection("5,"))] == ["tiny/test/5"]
+    many = [str(number) for number in range(2000)]  # more letters than the name of a file may have
+    assert parse_selection(",".join(many)) == many
 
 
 @pytest.mark.parametrize(

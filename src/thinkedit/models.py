@@ -1,5 +1,6 @@
 """Models: their short names, where they are, and how many heads the paper edits."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class ModelSource:
     @property
     def slug(self) -> str:
         """A name for directories."""
-        return Path(self.name).resolve().name if Path(self.name).exists() else self.name.replace("/", "--")
+        return Path(self.name).resolve().name if os.path.exists(self.name) else self.name.replace("/", "--")
 
 
 def find_model(name: str, weights: bool = True, cached: bool = False) -> ModelSource:
@@ -47,7 +48,7 @@ def find_model(name: str, weights: bool = True, cached: bool = False) -> ModelSo
     """
     if name == TINY:
         return ModelSource(TINY, MODEL_DIR)
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return ModelSource(name, check_directory(Path(name), weights))
     hub_id = {short.lower(): full for short, full in SHORT_NAMES.items()}.get(name.lower(), name)
     if hub_id.count("/") != 1 or name.startswith((".", "/", "~")):

@@ -1,6 +1,7 @@
 """Heads as a user names them: "21:2,17:7", a JSON file, or the lists that the ThinkEdit authors published."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ PUBLISHED_FILE = Path(__file__).parent / "data" / "published_heads.json"
 
 def parse_heads(text: str) -> list[Head]:
     """Heads from "21:2,17:7" or from a JSON file with a list of [layer, head] or of {layer, head} objects."""
-    if Path(text).is_file():
+    if os.path.isfile(text):  # pathlib fails for a list that is longer than the name of a file may be
         value = read_json(Path(text))
         rows = value.get("heads", value) if isinstance(value, dict) else value
     else:

@@ -46,6 +46,7 @@ TEXTS = st.text(st.characters(), max_size=30) | st.sampled_from(
         "[bold]x[/]",
         "../../x",
         "\U0001f468\u200d\U0001f469",
+        "9" * 5000,  # more digits than Python reads as a number
         "",
     ]
 )

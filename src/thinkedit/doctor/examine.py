@@ -1,5 +1,6 @@
 """Every check of a model, in the order in which one stands on the other."""
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class _Watched:
 def _weights(name: str, source: ModelSource, whole: _Watched) -> Generator[Check, None, Checkpoint | None]:
     """The checks of the weights; returns the checkpoint, None where there is none that can be read."""
     if not any(source.path.glob("*.safetensors")):
-        if Path(name).is_dir():
+        if os.path.isdir(name):
             words = "no *.safetensors, the only format that is read (it cannot run code)"
             yield from whole("files", lambda: [Check("files", "fails", words, "Convert or fetch the weights.")])
         else:

@@ -47,6 +47,11 @@ LISTED_LETTER = re.compile(r"^[ \t*_(\[]*([A-Z])[*_]*[).:][ \t*_]", re.MULTILINE
 LEADING_LETTER = re.compile(r"[\s*_$(\[{]*(?:\\(?:text|mathrm|mathbf|textbf)\{)?[\s(]*([A-Z])(?![a-zA-Z0-9'\u2019])(?!\s*=)")
 
 
+def letter_at(index: str, letters: str) -> str | None:
+    """The letter at a 0-based index in digits; None for what is no such index, however long."""
+    return letters[int(index)] if index.isdecimal() and len(index) < 4 and int(index) < len(letters) else None
+
+
 def final_answer(text: str, form: str, choices: Sequence[str] = ()) -> str | None:
     r"""The answer in `text`, which is what follows `</think>`; `None` where there is none.
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from thinkedit.grading.answers import LETTERS
+from thinkedit.grading.answers import LETTERS, letter_at
 from thinkedit.grading.compare import compare, text_key
 from thinkedit.grading.normal import TEXT, normal, squeezed, unwrapped
 
@@ -20,7 +20,7 @@ def compare_choice(gold: str, answer: str, choices: Sequence[str]) -> tuple[bool
     """
     letters = LETTERS[: len(choices)] or LETTERS
     by_index = gold.strip().isdecimal()
-    wanted = letters[int(gold)] if by_index and int(gold) < len(letters) else gold.strip().upper()
+    wanted = letter_at(gold.strip(), letters) or gold.strip().upper()
     chosen = _chosen(answer, choices, letters, by_index)
     return chosen == wanted, chosen or answer
 
@@ -30,8 +30,8 @@ def _chosen(answer: str, choices: Sequence[str], letters: str, by_index: bool) -
     alone = re.fullmatch(r"[(\[]?([a-zA-Z])[)\].:]*", text)
     if alone and alone[1].upper() in letters:
         return alone[1].upper()
-    if by_index and text.isdecimal() and int(text) < len(letters):
-        return letters[int(text)]
+    if by_index and (letter := letter_at(text, letters)):
+        return letter
     listed = list(zip(letters, choices, strict=False))
     for key in (_literal_key, text_key):  # first with its unit, then without
         equal = [letter for letter, choice in listed if key(choice) == key(answer)]

@@ -124,9 +124,14 @@ def squeezed(text: str) -> str:
     return GAP.sub("", text)
 
 
+LONGEST_NUMBER = 4000  # characters; Python reads no integer of more than 4,300 digits
+
+
 @lru_cache(maxsize=8192)
 def plain_number(answer: str) -> Fraction | None:
     r"""The exact value of an integer, (repeating) decimal, fraction, mixed number or `a \times 10^n`; `None` for all else."""
+    if len(answer) > LONGEST_NUMBER:
+        return None
     text = unwrapped(normal(answer))
     if text.startswith("(") and text.endswith(")") and "," not in text:
         text = text[1:-1].strip()

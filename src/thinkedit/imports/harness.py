@@ -9,7 +9,7 @@ from typing import Any
 
 from thinkedit.errors import ThinkEditError
 from thinkedit.files import read_json
-from thinkedit.grading.answers import LETTERS
+from thinkedit.grading.answers import LETTERS, letter_at
 from thinkedit.imports.pieces import Piece, model_and_arm
 from thinkedit.imports.plain import QUESTION_NAMES, first_text
 from thinkedit.imports.published import Hints
@@ -93,8 +93,9 @@ def _gold(row: dict[str, Any], doc: dict[str, Any]) -> tuple[str, str, list[str]
     target = row.get("target")
     text = bare_gold(str(doc.get("gold") or (target if target not in (None, "") else doc.get("answer", ""))).strip())
     if isinstance(choices, list) and 2 <= len(choices) <= len(LETTERS):
-        letter = LETTERS[int(text)] if text.isdecimal() and int(text) < len(choices) else text.strip("() .").upper()
-        if len(letter) == 1 and letter in LETTERS[: len(choices)]:
+        letters = LETTERS[: len(choices)]
+        letter = letter_at(text, letters) or text.strip("() .").upper()
+        if len(letter) == 1 and letter in letters:
             return letter, "choice", [str(choice) for choice in choices]
     return text, form_of(text) if text else "expression", None
 

@@ -1,5 +1,6 @@
 """Step 1, the probe: one response to each of many training questions."""
 
+import os
 from pathlib import Path
 
 from thinkedit.generation import Label
@@ -37,7 +38,7 @@ def generate(
 
 def source_of(dataset: str, split: str | None) -> list[str | None]:
     """What tells the questions of two tasks of one name apart: the split, and where a local file lies."""
-    return [str(Path(dataset).resolve()) if Path(dataset).is_file() else None, split]
+    return [str(Path(dataset).resolve()) if os.path.isfile(dataset) else None, split]
 
 
 def slug(name: str) -> str:

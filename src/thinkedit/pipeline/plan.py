@@ -1,5 +1,6 @@
 """The sizes that a plan needs, without a model: of the named ones they are known, of others the config says them."""
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +17,7 @@ def read_sizes(model: str) -> Sizes:
     """The sizes of a short name, a directory or a hub id, whose config alone is fetched."""
     known: dict[str, Any] = read_json(KNOWN)
     name = model.lower().removeprefix("thinkedit-")
-    if name in known and not Path(model).is_dir():
+    if name in known and not os.path.isdir(model):
         with TemporaryDirectory() as scratch:
             write_json(Path(scratch) / "config.json", known[name])
             return sizes_of(known[name], read_shape(Path(scratch)))

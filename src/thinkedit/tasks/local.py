@@ -9,13 +9,14 @@ in `\boxed{4}`, and for choices a letter, a 0-based index, or the text of a choi
 """
 
 import json
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from thinkedit.errors import ThinkEditError, UsageError
-from thinkedit.grading.answers import LETTERS, last_box
+from thinkedit.grading.answers import LETTERS, last_box, letter_at
 from thinkedit.tasks import mmlu
 from thinkedit.tasks.base import Question, Task, form_of, step_by_step
 from thinkedit.tasks.sources import SUFFIXES, read_table
@@ -25,7 +26,7 @@ ROLES = ("question", "answer", "choices", "id", "group")
 
 def is_local(name: str) -> bool:
     """Whether a task name means a file: it has a known suffix, or exists."""
-    return name.lower().endswith(SUFFIXES) or Path(name).is_file()
+    return name.lower().endswith(SUFFIXES) or os.path.isfile(name)
 
 
 def local_task(path: Path, columns: Mapping[str, str] | None = None) -> Task:
@@ -115,8 +116,8 @@ def _letter(answer: str, choices: tuple[str, ...]) -> str:
         return answer.upper()
     if choices.count(answer) == 1:
         return letters[choices.index(answer)]
-    if answer.isdecimal() and int(answer) < len(choices):
-        return letters[int(answer)]
+    if letter := letter_at(answer, letters):
+        return letter
     raise ThinkEditError(f"the answer {answer[:60]!r} is no letter, index or text of a choice.")
 
 

@@ -6,6 +6,7 @@ gsm8k/test/12        one by its whole id
 ids.txt              a file of ids, one a line (or .json: a list; .jsonl: objects with `id` or `question_id`)
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,11 +19,11 @@ Selection = int | Sequence[str]
 def parse_selection(text: str) -> Selection:
     """What was written behind --limit or --questions. A bare number is a count; `12,` is the one question 12."""
     text = text.strip()
-    if text.lstrip("+-").isdecimal():
+    if text.lstrip("+-").isdecimal() and len(text) < 20:  # a longer one is somebody's id
         if int(text) < 1:
             raise UsageError(f"The number of questions (--limit or --questions) must be at least 1, not {text}.")
         return int(text)
-    if Path(text).is_file():
+    if os.path.isfile(text):  # pathlib fails for a list that is longer than the name of a file may be
         return _from_file(Path(text))
     if text.endswith((".txt", ".json", ".jsonl")):
         raise UsageError(f"The file of question ids {text} does not exist.")
