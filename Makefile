@@ -41,10 +41,10 @@ torture: install
 	$(BIN)/python tests/reliability/torture.py --kills $(KILLS)
 
 # Every step on disks that are too small for it, so many each. Mounts them in a namespace of its own, which Linux alone has.
-TRIES ?= 50
+DISKS ?= 50
 
 full-disk: install
-	unshare --user --map-root-user --mount $(BIN)/python tests/reliability/full_disk.py --tries $(TRIES)
+	unshare --user --map-root-user --mount $(BIN)/python tests/reliability/full_disk.py --disks $(DISKS)
 
 # Known vulnerabilities of the packages that are installed; fails too where one of them could not be looked up.
 AUDIT_VENV ?= build/audit-venv

@@ -1,6 +1,6 @@
 """Gives every step of the method a disk that is too small for it, then room, and compares the end with an undisturbed run.
 
-    unshare --user --map-root-user --mount python tests/reliability/full_disk.py --tries 20 --steps extract analyze
+    unshare --user --map-root-user --mount python tests/reliability/full_disk.py --disks 20 --steps extract analyze
 
 The disk is a file system in memory, so this wants the right to mount one: root's, or that of a namespace of its own as
 above. It holds what the step begins with and a random part of what the step adds. The step must get to its end or say in
@@ -8,23 +8,20 @@ one message that there is no space; once there is room, the same command must en
 first. Exit code 1 if anything was lost, doubled, changed or said otherwise.
 """
 
-import argparse
 import os
 import random
 import shutil
 import subprocess
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torture import FAULTS, STEPS, compare, finish, lost, preload, start, states, whole_lines
+from torture import OTHERWISE, compare, every_step, finish, lost, start, whole_lines
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 ROOM = 256 << 20  # bytes; more than any step needs
-OTHERWISE = "ended otherwise"
 
 
 @contextmanager
@@ -59,11 +56,11 @@ def said_well(status: int, said: str) -> bool:
     return os.waitstatus_to_exitcode(status) == 1 and "No space left on device" in said and "Traceback" not in said
 
 
-def run_out(step: str, tries: int, before: Path, after: Path, generator: random.Random) -> Counter[str]:
+def run_out(step: str, disks: int, before: Path, after: Path, _seconds: float, generator: random.Random) -> Counter[str]:
     """So many disks, each with a part of the room that the step takes."""
     count: Counter[str] = Counter()
     added = pages(after) - pages(before)
-    for _ in range(tries):
+    for _ in range(disks):
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder).resolve() / "place"
             with disk(place, ROOM):
@@ -72,7 +69,7 @@ def run_out(step: str, tries: int, before: Path, after: Path, generator: random.
                 resize(place, begun + PAGE * generator.randint(0, 2 + added * 5 // 4))  # a file is written beside the old one
                 _, status = os.waitpid(start(step, place), 0)
                 said = (place.parent / "said.txt").read_text()
-                count["tries"] += 1
+                count["disks"] += 1
                 count["full"] += status != 0
                 if not said_well(status, said):
                     count[OTHERWISE] += 1
@@ -86,30 +83,5 @@ def run_out(step: str, tries: int, before: Path, after: Path, generator: random.
     return count
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tries", type=int, default=20, help="disks a step (default 20)")
-    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
-    parser.add_argument("--seed", type=int, default=None, help="of the sizes (default: another one each time)")
-    asked = parser.parse_args()
-    began, total = time.monotonic(), Counter[str]()
-    preload()
-    seed = random.SystemRandom().randrange(10**6) if asked.seed is None else asked.seed
-    print(f"seed {seed}", flush=True)
-    generator = random.Random(seed)
-    faults = (*FAULTS, OTHERWISE)
-    for step, before, after, _ in states(asked.steps):
-        found = run_out(step, asked.tries, before, after, generator)
-        figures = ", ".join(f"{found[name]:,} {name}" for name in ("tries", "full", "records", "near-ties", "noise", *faults))
-        print(f"{step}: {figures}", flush=True)
-        total += found
-    print(
-        f"{total['tries']:,} disks, {total['full']:,} of them full before the end, {total['records']:,} records compared: "
-        + ", ".join(f"{total[fault]} {fault}" for fault in faults)
-        + f"; {(time.monotonic() - began) / 60:.0f} minutes"
-    )
-    raise SystemExit(any(total[fault] for fault in faults))
-
-
 if __name__ == "__main__":
-    main()
+    every_step(__doc__, "disks", 50, "full", run_out)

@@ -40,10 +40,10 @@ def test_killed_steps_end_as_if_nothing_had_happened():
 @pytest.mark.skipif(not may_mount(), reason="no file system may be mounted here")
 def test_steps_whose_disk_was_full_say_so_and_end_as_if_nothing_had_happened():
     steps = ["extract", "edit", "analyze"]
-    call = [*OWN_MOUNTS, sys.executable, FULL_DISK, "--tries", "3", "--seed", "0", "--steps", *steps]
+    call = [*OWN_MOUNTS, sys.executable, FULL_DISK, "--disks", "3", "--seed", "0", "--steps", *steps]
     done = subprocess.run(call, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^9 disks, [1-9] of them full before the end", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^9 disks in 3 steps, [1-9] full,", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_of_answers_that_differ_only_near_ties_pass(tmp_path):

@@ -22,7 +22,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -65,7 +65,8 @@ NEAR_TIES = 1e-3  # most of the records that may differ by one
 NOISE = 1e-5  # of the largest activation; a matrix product's last bits hang on where its numbers lie in memory
 ACTIVATIONS = Path("run/activations.safetensors")
 TIME = re.compile(rb'\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+|(?<="date": )[\d.]+')  # lm-eval's files say when they were written
-FAULTS = ("lost", "doubled", "changed", "files", "processes")
+OTHERWISE = "ended otherwise"
+FAULTS = ("lost", "doubled", "changed", "files that differ", "processes left behind", OTHERWISE)
 
 
 def preload() -> None:
@@ -297,7 +298,7 @@ def compare(step: str, place: Path, before: Path, after: Path) -> Counter[str]:
             if path.is_file():
                 shutil.copyfile(path, target)
         finish(step, after)
-    count["files"] += compare_files(place, after)
+    count["files that differ"] += compare_files(place, after)
     return count
 
 
@@ -314,7 +315,7 @@ def torture(step: str, kills: int, before: Path, after: Path, seconds: float, ge
                     seconds = min(seconds, when) if attempt == 0 else seconds
                     break
                 count["kills"] += 1
-                count["processes"] += left_behind(place)
+                count["processes left behind"] += left_behind(place)
                 count["lost"] += lost(kept, whole_lines(place))
                 if generator.random() < 0.5:
                     tear(place, kept, generator)
@@ -355,30 +356,33 @@ def ungrade(place: Path) -> None:
         path.write_text("".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows), "utf-8")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50, help="kills a step (default 50)")
+def every_step(description: str | None, what: str, often: int, also: str, trial: Callable[..., Counter[str]]) -> None:
+    """The command line of a harness: `trial(step, times, before, after, seconds, generator)` of each step, `what` so often.
+
+    Ends the program, with 1 where anything was lost, doubled, changed or ended otherwise than it should.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(f"--{what}", dest="times", type=int, default=often, help=f"{what} a step (default {often})")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
-    parser.add_argument("--seed", type=int, default=None, help="of the moments (default: another one each time)")
+    parser.add_argument("--seed", type=int, default=None, help="of all that is random (default: another one each time)")
     asked = parser.parse_args()
     began, total = time.monotonic(), Counter[str]()
     preload()
     seed = random.SystemRandom().randrange(10**6) if asked.seed is None else asked.seed
     print(f"seed {seed}", flush=True)
     generator = random.Random(seed)
+
+    def figures(count: Counter[str]) -> str:
+        return ", ".join(f"{count[name]:,} {name}" for name in (also, "records", "near-ties", "noise", *FAULTS))
+
     for step, before, after, seconds in states(asked.steps):
-        found = torture(step, asked.kills, before, after, seconds, generator)
-        figures = ", ".join(f"{found[name]:,} {name}" for name in ("kills", "rounds", "records", "near-ties", "noise", *FAULTS))
-        print(f"{step}: {figures}; {seconds:.1f} s uninterrupted", flush=True)
+        found = trial(step, asked.times, before, after, seconds, generator)
+        print(f"{step}: {found[what]:,} {what}, {figures(found)}; {seconds:.1f} s undisturbed", flush=True)
         total += found
     minutes = (time.monotonic() - began) / 60
-    print(
-        f"{total['kills']:,} kills in {len(asked.steps)} steps, {total['records']:,} records compared: {total['lost']} lost, "
-        f"{total['doubled']} doubled, {total['changed']} changed, {total['near-ties']} near-ties, each shown; "
-        f"{total['files']} files differ, {total['processes']} processes left behind; {minutes:.0f} minutes"
-    )
+    print(f"{total[what]:,} {what} in {len(asked.steps)} steps, {figures(total)}; {minutes:.0f} minutes")
     raise SystemExit(any(total[fault] for fault in FAULTS) or total["near-ties"] > NEAR_TIES * total["records"])
 
 
 if __name__ == "__main__":
-    main()
+    every_step(__doc__, "kills", 50, "rounds", torture)
